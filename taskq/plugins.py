@@ -1,0 +1,197 @@
+"""Backends: how they are found, and how a URL becomes a broker.
+
+A backend is a module named by an entry point of the group ``taskq``, with
+these hooks. pluggy does the finding and the assembly; no message ever passes
+through it. A plugin module imports nothing heavy at its top.
+
+A `Plugins` object belongs to one application. Backends are loaded at the first
+URL that the built-in one does not handle, since finding entry points reads the
+metadata of everything that is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+import pluggy
+
+from taskq.clock import Clock, SystemClock
+from taskq.contract import CONTRACT
+from taskq.errors import ImproperlyConfigured, UnknownScheme
+from taskq.url import Url
+
+if TYPE_CHECKING:
+    from taskq.contract.broker import Broker
+    from taskq.contract.results import Results
+
+PROJECT: Final = "taskq"
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+
+INSTALL: Final = {
+    "redis": "redis", "rediss": "redis", "unix": "redis",
+    "amqp": "amqp", "amqps": "amqp",
+    "sqlite": "sql", "postgresql": "sql", "mysql": "sql", "mariadb": "sql",
+}  # fmt: skip
+"""The extra of taskq-core that brings the first-party plugin of a scheme.
+It only words the hint in an error."""
+
+
+class PluginInfo(msgspec.Struct, frozen=True):
+    """What a plugin says of itself."""
+
+    name: str
+    version: str
+    schemes: tuple[str, ...]
+    contract: int = CONTRACT
+
+
+class Hooks:
+    """What a plugin may implement. Mark each with `taskq.plugins.hookimpl`."""
+
+    @hookspec
+    def taskq_plugin(self) -> PluginInfo:  # type: ignore[empty-body]
+        """Return who you are and which URL schemes you handle."""
+
+    @hookspec(firstresult=True)
+    def taskq_open_broker(self, url: Url, clock: Clock) -> Broker | None:
+        """Return a broker for the URL, or None if it is not yours.
+
+        Make no connection yet: the first call that needs one does.
+        """
+
+    @hookspec(firstresult=True)
+    def taskq_open_results(self, url: Url, clock: Clock) -> Results | None:
+        """Return a result store for the URL, or None if it is not yours."""
+
+    @hookspec(firstresult=True)
+    def taskq_target(self, url: Url, plugins: Plugins) -> Any | None:
+        """Return the `taskq.testing.target.Target` of the URL, or None."""
+
+
+class _Calls(Protocol):
+    """The typed face of pluggy's hook caller."""
+
+    def taskq_open_broker(self, *, url: Url, clock: Clock) -> Broker | None: ...
+    def taskq_open_results(self, *, url: Url, clock: Clock) -> Results | None: ...
+    def taskq_target(self, *, url: Url, plugins: Plugins) -> Any | None: ...
+
+
+class Plugins:
+    """The backends one application can use. Thread-safe once loaded."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Hooks)
+        self._loaded = False
+        self._schemes: dict[str, PluginInfo] = {}
+        memory = importlib.import_module("taskq.memory.plugin")
+        self.register(memory.MemoryPlugin())
+
+    def register(self, plugin: object) -> PluginInfo:
+        """Add a plugin by hand, as tests and unpackaged backends do.
+
+        Raises:
+            ImproperlyConfigured: it was made for another contract, misspells a
+                hook, or handles a scheme that another plugin has.
+        """
+        self._manager.register(plugin)
+        try:
+            return self._admit(plugin)
+        except BaseException:
+            self._manager.unregister(plugin)
+            raise
+
+    def _admit(self, plugin: object) -> PluginInfo:
+        declare = getattr(plugin, "taskq_plugin", None)
+        if declare is None:
+            raise ImproperlyConfigured(f"{plugin!r} has no taskq_plugin hook: not a taskq plugin")
+        info: PluginInfo = declare()
+        if info.contract != CONTRACT:
+            raise ImproperlyConfigured(
+                f"plugin {info.name} {info.version} is made for contract {info.contract} of taskq; "
+                f"this one has {CONTRACT}; install versions that belong together"
+            )
+        for scheme in info.schemes:
+            other = self._schemes.get(scheme)
+            if other is not None:
+                raise ImproperlyConfigured(
+                    f"plugins {other.name} and {info.name} both handle {scheme}://; "
+                    "uninstall one of them"
+                )
+        self._manager.check_pending()
+        self._schemes.update(dict.fromkeys(info.schemes, info))
+        return info
+
+    def load(self) -> list[PluginInfo]:
+        """Load every installed plugin, once; return all, sorted by name.
+
+        First-party plugins come first, so that nobody can shadow their schemes.
+        """
+        if not self._loaded:
+            found = entry_points(group=PROJECT)
+            for point in sorted(found, key=lambda p: (not p.value.startswith("taskq_"), p.name)):
+                self.register(point.load())
+            self._loaded = True
+        return self.known()
+
+    def known(self) -> list[PluginInfo]:
+        """Return the plugins loaded so far, sorted by name."""
+        unique = {info.name: info for info in self._schemes.values()}
+        return [unique[name] for name in sorted(unique)]
+
+    def open_broker(self, url: str | Url, *, clock: Clock | None = None) -> Broker:
+        """Return a client of the broker the URL names.
+
+        Raises:
+            UnknownScheme: no installed plugin handles it; says what to install.
+            ImproperlyConfigured: the URL has an error.
+        """
+        url = self._resolve(url)
+        broker = self._calls.taskq_open_broker(url=url, clock=clock or SystemClock())
+        if broker is None:
+            raise UnknownScheme(f"plugin for {url.scheme}:// opened no broker for {url}")
+        return broker
+
+    def open_results(self, url: str | Url, *, clock: Clock | None = None) -> Results:
+        """Return a client of the result store the URL names; raises as `open_broker`."""
+        url = self._resolve(url)
+        results = self._calls.taskq_open_results(url=url, clock=clock or SystemClock())
+        if results is None:
+            raise UnknownScheme(
+                f"plugin for {url.scheme}:// keeps no results; set another `results` URL"
+            )
+        return results
+
+    def target(self, url: str | Url) -> Any:
+        """Return the conformance kit's target for the URL; raises as `open_broker`."""
+        url = self._resolve(url)
+        target = self._calls.taskq_target(url=url, plugins=self)
+        if target is None:
+            raise UnknownScheme(f"plugin for {url.scheme}:// has no target for the conformance kit")
+        return target
+
+    @property
+    def _calls(self) -> _Calls:
+        return self._manager.hook  # type: ignore[return-value]  # pluggy's caller is untyped
+
+    def _resolve(self, url: str | Url) -> Url:
+        parsed = Url.parse(url)
+        if parsed.scheme not in self._schemes:
+            self.load()
+        if parsed.scheme not in self._schemes:
+            raise UnknownScheme(self._hint(parsed.scheme))
+        return parsed
+
+    def _hint(self, scheme: str) -> str:
+        installed = ", ".join(sorted(self._schemes))
+        extra = INSTALL.get(scheme)
+        if extra is None:
+            return f"no plugin handles {scheme}:// URLs; installed are: {installed}"
+        return (
+            f"no plugin for {scheme}:// is installed; "
+            f"try: pip install 'taskq-core[{extra}]' (installed are: {installed})"
+        )
