@@ -1,0 +1,1 @@
+"""What a program that uses taskq touches: the application, its tasks, their results."""

@@ -1,0 +1,125 @@
+"""Async callers over synchronous backends.
+
+One thread per application makes their calls one after the other; another,
+started at the first `aget`, waits for all their results at once on one
+connection. Both are daemons, end with `close`, and are made anew in a child
+process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from taskq.app.result import AsyncResult, Waiting
+from taskq.clock import Seconds
+from taskq.contract.results import ResultRecord, Results
+from taskq.errors import BrokerError
+
+T = TypeVar("T")
+
+SLICE: Final[Seconds] = 0.05
+"""How long one look at the results lasts while others may come to wait."""
+VERDICT_INTERVAL: Final[Seconds] = 1.0
+PAUSE_AFTER_ERROR: Final[Seconds] = 0.2
+
+
+class Bridge:
+    """Lets coroutines of any event loop use one application. Thread-safe."""
+
+    def __init__(self, results: Callable[[], Results]) -> None:
+        self._results = results
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._calls: ThreadPoolExecutor | None = None
+        self._arrivals: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a synchronous call in the application's thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._start(), lambda: function(*args, **kwargs))
+
+    async def wait_for(self, result: AsyncResult[Any], limit: Seconds) -> ResultRecord:
+        """Return the final record of a result; raises as `AsyncResult.get`."""
+        self._start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultRecord] = loop.create_future()
+
+        def settle(answer: object) -> None:
+            if future.done():
+                return
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)  # type: ignore[arg-type]  # a record
+
+        def tell(answer: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(settle, answer)
+
+        self._arrivals.put(Waiting(result, limit, tell))
+        return await future
+
+    def close(self) -> None:
+        """End both threads. Calls under way are finished first."""
+        with self._lock:
+            if self._calls is not None and self._pid == os.getpid():
+                self._calls.shutdown()
+                self._arrivals.put(None)
+            self._calls = None
+
+    def _start(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._calls is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._calls = ThreadPoolExecutor(1, thread_name_prefix="taskq-async")
+                self._arrivals = queue.SimpleQueue()
+                threading.Thread(
+                    target=self._watch, args=(self._arrivals,), name="taskq-results", daemon=True
+                ).start()
+            return self._calls
+
+    def _watch(self, arrivals: queue.SimpleQueue[Waiting | None]) -> None:
+        waiting: list[Waiting] = []
+        next_verdict = 0.0
+        while True:
+            try:
+                while True:
+                    arrival = arrivals.get(block=not waiting)
+                    if arrival is None:
+                        return
+                    waiting.append(arrival)
+            except queue.Empty:
+                pass
+            ids = list({w.result.id for w in waiting})
+            try:
+                found = self._results().wait(ids, timeout=SLICE)
+                now = time.monotonic()
+                thorough = now >= next_verdict
+                if thorough:
+                    next_verdict = now + VERDICT_INTERVAL
+                waiting = [w for w in waiting if not _look(w, found, thorough, now)]
+            except BrokerError:
+                waiting = [w for w in waiting if time.monotonic() < w.deadline or not _late(w)]
+                time.sleep(PAUSE_AFTER_ERROR)
+
+
+def _look(waiting: Waiting, found: dict[str, ResultRecord], thorough: bool, now: float) -> bool:
+    record = found.get(waiting.result.id)
+    if record is None and not thorough and now < waiting.deadline:
+        return False
+    return waiting.look(record)
+
+
+def _late(waiting: Waiting) -> bool:
+    from taskq.errors import TimeoutError  # noqa: A004
+
+    waiting.tell(TimeoutError(f"task {waiting.result.id}: the result store was out of reach"))
+    return True

@@ -1,0 +1,132 @@
+"""Every setting of an application, once: name, type, default, meaning.
+
+Names follow Celery's where the concept is Celery's. An unknown name or a value
+of the wrong type is an error at once, never ignored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from taskq.clock import Seconds
+from taskq.contract.message import DEFAULT_MAX_DELIVERIES, DEFAULT_PRIORITY
+from taskq.errors import ImproperlyConfigured, UnknownOption
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Priority = Annotated[int, msgspec.Meta(ge=0, le=9)]
+
+ENVIRONMENT: Final = {"broker_url": "TASKQ_BROKER_URL", "result_url": "TASKQ_RESULT_URL"}
+"""Variables read where the program names no URL."""
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """The settings of one application: `app.conf`.
+
+    Read them anywhere; change them before the first task is sent.
+    """
+
+    broker_url: str | None = None
+    """Where tasks go. None: $TASKQ_BROKER_URL, else an SQLite file named after the application."""
+    result_url: str | None = None
+    """Where results go. None: $TASKQ_RESULT_URL, else to the broker."""
+    include: list[str] = []
+    """Modules with tasks, which a worker imports when it starts."""
+
+    task_serializer: str = "json"
+    """Format of arguments and results: json or msgpack. Both are always read."""
+    task_default_queue: str = "default"
+    task_default_priority: Priority = DEFAULT_PRIORITY
+    """0 to 9; 9 is the most urgent."""
+    task_routes: dict[str, str | dict[str, str | int]] = {}
+    """Task name or pattern (`mail.*`) to a queue, or to `{"queue": …, "priority": …}`."""
+    task_ignore_result: bool = False
+    task_max_deliveries: Annotated[int, msgspec.Meta(ge=2)] = DEFAULT_MAX_DELIVERIES
+    """Lost leases after which a task is given up."""
+
+    enqueue_timeout: Positive = 10.0
+    """Seconds in which a task is accepted, or the caller gets an error."""
+    message_limit: Annotated[int, msgspec.Meta(ge=1024)] = 1024 * 1024
+    """Largest message, in bytes."""
+    result_limit: Annotated[int, msgspec.Meta(ge=1024)] = 1024 * 1024
+    """Largest result, in bytes."""
+    result_expires: Positive = 3600.0
+    """Seconds for which a result can be read."""
+    result_timeout: Positive = 600.0
+    """Seconds after which `get()` without a timeout gives up."""
+    result_exceptions: list[str] = []
+    """Full names of exception classes that may be rebuilt under another name."""
+
+    dead_letter_expires: Positive | None = 30 * 86400.0
+    """Seconds for which dead letters are kept; None: until they are purged."""
+    unknown_grace: Positive = 3600.0
+    """Seconds for which a task unknown to a worker is offered to others."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, check(name, value))
+
+    def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Change several settings; all or none."""
+        changes = {**(values or {}), **more}
+        checked = {name: check(name, value) for name, value in changes.items()}
+        for name, value in checked.items():
+            super().__setattr__(name, value)
+
+
+_TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
+def check(name: str, value: Any) -> Any:
+    """Return the value, converted to the setting's type.
+
+    Raises:
+        UnknownOption: there is no such setting.
+        ImproperlyConfigured: the value does not fit; the message does not
+            show it, since it may be a secret.
+    """
+    if name not in _TYPES:
+        raise UnknownOption(name, _TYPES, what="setting")
+    if isinstance(value, tuple):
+        value = list(value)
+    try:
+        return msgspec.convert(value, _TYPES[name])
+    except msgspec.ValidationError as error:
+        raise ImproperlyConfigured(f"setting {name}: {error}") from None
+
+
+def from_environment(name: str) -> str | None:
+    """Return a URL setting's environment variable, if it is set and not empty."""
+    return os.environ.get(ENVIRONMENT[name]) or None
+
+
+def default_broker_url(application: str) -> str:
+    """Return the URL of the SQLite file that serves where nobody named a broker.
+
+    It lies in the user's state directory, so that producers and workers find
+    the same file whatever directory they start in.
+    """
+    import platformdirs
+
+    folder = Path(platformdirs.user_state_path("taskq", ensure_exists=True))
+    return f"sqlite:///{(folder / f'{application}.db').absolute().as_posix()}"
+
+
+def seconds(value: Any, what: str) -> Seconds:
+    """Return a duration given as a number of seconds or a timedelta.
+
+    Raises:
+        ImproperlyConfigured: it is neither, or not finite.
+    """
+    import datetime as dt
+    import math
+
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ImproperlyConfigured(f"{what} must be a number of seconds or a timedelta")
