@@ -34,6 +34,8 @@ class Request(msgspec.Struct):
     created: Timestamp = 0.0
     """When it was sent, by the sender's clock."""
     called_directly: bool = False
+    exhausted: bool = False
+    """Set by `retry()` when it had no retry left to give."""
     lost: bool = False
     """True once the worker has lost its lease: what the task returns will be
     refused, and another worker may have started it. Read it in long loops."""

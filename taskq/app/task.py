@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
@@ -60,6 +61,7 @@ class Task(Generic[P, R]):
         self.retry_policy = retry_policy
         self.function = function
         self.bind = bind
+        self.is_async = inspect.iscoroutinefunction(function)
         self.arguments = Arguments(function, bound=bind)
         self.__name__ = getattr(function, "__name__", name)
         self.__qualname__ = getattr(function, "__qualname__", name)
@@ -153,6 +155,7 @@ class Task(Generic[P, R]):
         if request.called_directly:
             raise exc or Retry("the task was called directly: there is nothing to retry")
         if limit is not None and request.retries >= limit:
+            request.exhausted = True
             raise exc or MaxRetriesExceededError(
                 f"task {self.name}[{request.id}] was retried {request.retries} times"
             )

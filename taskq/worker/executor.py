@@ -1,0 +1,248 @@
+"""From a delivery to its settlement: decode, run, judge. No broker, no thread, no clock.
+
+Everything that can go wrong with one message ends here as a settlement of that
+message, so that no neighbour ever notices.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias
+
+from taskq.app.application import TaskQ
+from taskq.app.request import Request, enter, leave
+from taskq.app.task import Task
+from taskq.clock import Seconds, from_microseconds, to_microseconds
+from taskq.contract.delivery import Delivery
+from taskq.contract.results import ResultRecord
+from taskq.contract.settlement import Ack, Dead, Release, Retry, Settlement
+from taskq.errors import DecodeError, EncodingError, MaxRetriesExceededError, NewerEnvelope
+from taskq.errors import Retry as RetryAsked
+from taskq.wire import envelope as wire
+from taskq.wire import outcome
+from taskq.wire.envelope import Envelope
+from taskq.wire.failures import Failure, describe, safe_text
+from taskq.wire.outcome import Outcome, Status
+
+RunCoroutine: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
+"""How the place that runs the task awaits a coroutine."""
+OnStart: TypeAlias = Callable[[Request], None]
+"""Told of the run just before user code starts."""
+
+LONGEST_RELEASE: Final[Seconds] = 30.0
+DETAIL_LIMIT: Final = 1000
+
+
+class Executor:
+    """Runs tasks of one application. Thread-safe."""
+
+    def __init__(self, app: TaskQ, worker: str) -> None:
+        self._app = app
+        self._worker = worker
+        self._codecs = app.codecs
+        self._tasks = app.tasks
+        self._limit = app.conf.message_limit
+
+    def run(self, delivery: Delivery, run_coroutine: RunCoroutine, on_start: OnStart) -> Settlement:
+        """Run the task, and return how its delivery is concluded. Never raises."""
+        if delivery.expired:
+            return self._revoke(delivery)
+        try:
+            envelope, body = wire.read(delivery.message.envelope, limit=self._limit)
+            if envelope.id != delivery.message.id:
+                raise DecodeError("the envelope is of another message")
+            task = self._tasks.get(envelope.task)
+            if task is None:
+                return self._offer_others(delivery, f"no task {envelope.task} here", envelope.task)
+            sent = self._arguments(envelope, body)
+        except NewerEnvelope as error:
+            return self._offer_others(delivery, str(error), "")
+        except DecodeError as error:
+            return self._bury(delivery, "", error.code, error, keep=True)
+        try:
+            args, kwargs = task.arguments.convert(*sent)
+        except TypeError as error:
+            keep = not self._ignored(envelope)
+            return self._bury(delivery, task.name, "bad_arguments", error, keep=keep)
+        request = _request(delivery, envelope, args, kwargs, self._worker)
+        return self._call(task, request, delivery, envelope, run_coroutine, on_start)
+
+    def _arguments(self, envelope: Envelope, body: bytes) -> tuple[list[Any], dict[str, Any]]:
+        value = self._codecs.of(envelope.type).decode(body)
+        match value:
+            case [list(args), dict(kwargs)]:
+                return args, kwargs
+        raise DecodeError("the body is not [arguments, keyword arguments]")
+
+    def _call(
+        self,
+        task: Task[..., Any],
+        request: Request,
+        delivery: Delivery,
+        envelope: Envelope,
+        run_coroutine: RunCoroutine,
+        on_start: OnStart,
+    ) -> Settlement:
+        on_start(request)
+        token = enter(request)
+        try:
+            if task.bind:
+                value = task.function(task, *request.args, **request.kwargs)
+            else:
+                value = task.function(*request.args, **request.kwargs)
+            if task.is_async:
+                value = run_coroutine(value)
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its outcome
+            return self._judge(task, request, delivery, envelope, error)
+        finally:
+            leave(token)
+        if self._ignored(envelope):
+            return Ack(delivery)
+        return self._return(task, delivery, value)
+
+    # -- Outcomes
+
+    def _return(self, task: Task[..., Any], delivery: Delivery, value: Any) -> Settlement:
+        codec = self._codecs.default
+        header = self._header(task.name, Status.SUCCESS, delivery)
+        try:
+            payload = outcome.write(header, codec.encode(value))
+        except (EncodingError, RecursionError) as error:
+            return self._unreturnable(task, delivery, value, safe_text(error))
+        if len(payload) > self._app.conf.result_limit:
+            text = f"the result is {len(payload)} bytes, over result_limit"
+            return self._unreturnable(task, delivery, value, text)
+        return Ack(delivery, self._record(delivery, Status.SUCCESS, payload))
+
+    def _unreturnable(
+        self, task: Task[..., Any], delivery: Delivery, value: Any, reason: str
+    ) -> Settlement:
+        """Fail a task that did its work but cannot say so; running it again would not help."""
+        try:
+            shown = repr(value)[:DETAIL_LIMIT]
+        except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
+            shown = f"<{type(value).__qualname__}>"
+        text = f"{reason}; it was {safe_text(shown)}"
+        failure = Failure("taskq.errors.ResultNotSerializable", text, "", [text])
+        record = self._failure_record(task.name, delivery, Status.FAILURE, failure)
+        return Dead(delivery, "failed", f"ResultNotSerializable: {text}"[:DETAIL_LIMIT], record)
+
+    def _judge(
+        self,
+        task: Task[..., Any],
+        request: Request,
+        delivery: Delivery,
+        envelope: Envelope,
+        error: BaseException,
+    ) -> Settlement:
+        policy = task.retry_policy
+        keep = not self._ignored(envelope)
+        if isinstance(error, RetryAsked):
+            cause = error.cause or error
+            delay = policy.delay(delivery.retries, random.random)
+            if error.delay is not None:
+                delay = error.delay
+            return self._retry(delivery, task, cause, delay, keep, error.envelope)
+        if policy.throws and isinstance(error, policy.throws):
+            record = self._failure(task.name, delivery, error) if keep else None
+            return Ack(delivery, record)
+        exhausted = request.exhausted or isinstance(error, MaxRetriesExceededError)
+        if not exhausted and policy.wants(error):
+            if not policy.exhausted(delivery.retries):
+                delay = policy.delay(delivery.retries, random.random)
+                return self._retry(delivery, task, error, delay, keep, None)
+            exhausted = True
+        code = "retries_exhausted" if exhausted else "failed"
+        return self._bury(delivery, task.name, code, error, keep=keep)
+
+    def _retry(
+        self,
+        delivery: Delivery,
+        task: Task[..., Any],
+        cause: BaseException,
+        delay: Seconds,
+        keep: bool,
+        envelope: bytes | None,
+    ) -> Settlement:
+        record = None
+        if keep:
+            failure = describe(cause, self._codecs.default)
+            record = self._failure_record(task.name, delivery, Status.RETRY, failure)
+        return Retry(delivery, delay, envelope, record)
+
+    def _bury(
+        self, delivery: Delivery, task: str, code: str, error: BaseException, *, keep: bool
+    ) -> Settlement:
+        detail = f"{type(error).__qualname__}: {safe_text(error)}"[:DETAIL_LIMIT]
+        record = self._failure(task, delivery, error) if keep else None
+        return Dead(delivery, code, detail, record)
+
+    def _revoke(self, delivery: Delivery) -> Settlement:
+        """Conclude a message that was claimed after its time was over."""
+        failure = Failure("taskq.errors.TaskRevokedError", "the task expired before it started", "")
+        return Ack(delivery, self._failure_record("", delivery, Status.REVOKED, failure))
+
+    def _offer_others(self, delivery: Delivery, reason: str, task: str) -> Settlement:
+        """Give back what this worker does not know: in a rolling deploy another one may."""
+        first = delivery.first_released
+        if first is not None and delivery.claimed - first >= self._app.conf.unknown_grace:
+            error = DecodeError(f"{reason}, and no other worker took it")
+            return self._bury(delivery, task, "unknown_task", error, keep=True)
+        return Release(delivery, min(0.5 * 2.0 ** min(delivery.releases, 10), LONGEST_RELEASE))
+
+    # -- Records
+
+    def _ignored(self, envelope: Envelope) -> bool:
+        asked = envelope.meta.get("ignore_result")
+        return self._app.ignores_result(envelope.task) if asked is None else bool(asked)
+
+    def _failure(self, task: str, delivery: Delivery, error: BaseException) -> ResultRecord:
+        failure = describe(error, self._codecs.default)
+        return self._failure_record(task, delivery, Status.FAILURE, failure)
+
+    def _failure_record(
+        self, task: str, delivery: Delivery, state: Status, failure: Failure
+    ) -> ResultRecord:
+        header = self._header(task, state, delivery)
+        payload = outcome.write_failure(header, failure, self._codecs.default)
+        return self._record(delivery, state, payload)
+
+    def _header(self, task: str, state: Status, delivery: Delivery) -> Outcome:
+        return Outcome(
+            v=outcome.VERSION,
+            task=task,
+            state=state,
+            retries=delivery.retries,
+            worker=self._worker,
+            done=to_microseconds(time.time()),
+            type=self._codecs.default.content_type,
+        )
+
+    def _record(self, delivery: Delivery, state: Status, payload: bytes) -> ResultRecord:
+        expires = self._app.conf.result_expires
+        return ResultRecord(delivery.message.id, delivery.run, state.value, payload, expires)
+
+
+def _request(
+    delivery: Delivery, envelope: Envelope, args: Any, kwargs: Any, worker: str
+) -> Request:
+    meta = envelope.meta
+    root, parent = meta.get("root"), meta.get("parent")
+    return Request(
+        id=envelope.id,
+        task=envelope.task,
+        args=args,
+        kwargs=kwargs,
+        queue=delivery.message.queue,
+        priority=delivery.message.priority,
+        retries=delivery.retries,
+        losses=delivery.losses,
+        run=delivery.run,
+        headers=envelope.headers,
+        root_id=root if isinstance(root, str) else None,
+        parent_id=parent if isinstance(parent, str) else None,
+        hostname=worker,
+        created=from_microseconds(envelope.created),
+    )

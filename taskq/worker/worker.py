@@ -1,0 +1,265 @@
+"""Assembles a worker, watches it, and takes it down in stages."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final
+
+from taskq.app.application import TaskQ
+from taskq.clock import Seconds
+from taskq.contract.delivery import Heartbeat
+from taskq.contract.settlement import Release
+from taskq.errors import BrokerError
+from taskq.ids import new_id
+from taskq.worker.claimer import Claimer
+from taskq.worker.executor import Executor
+from taskq.worker.housekeeping import HeartbeatService, Reaper, SchedulePoll
+from taskq.worker.leases import LeaseKeeper
+from taskq.worker.options import WorkerOptions
+from taskq.worker.outage import Outage
+from taskq.worker.pool import Slot, ThreadPool
+from taskq.worker.service import Service
+from taskq.worker.settler import Settler
+from taskq.worker.shelf import Shelf
+from taskq.worker.tuner import Tuner
+
+log = logging.getLogger(__name__)
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+WATCH_INTERVAL: Final[Seconds] = 1.0
+STUCK_AFTER: Final[Seconds] = 60.0
+"""A claim loop that has not come round for so long is stuck: every call it makes is bounded."""
+FAREWELL: Final[Seconds] = 2.0
+"""How long the last words to a broker may take."""
+
+
+class Exit(enum.IntEnum):
+    """How a worker ended."""
+
+    WARM = 0
+    """Everything it had started is done."""
+    BROKEN = 1
+    """A part of it died."""
+    COLD = 3
+    """Running tasks were given back; their threads may still run, so end the process."""
+
+
+class Worker:
+    """One worker of an application, in this process.
+
+    `run` blocks and may be called once. `stop` may be called from any thread
+    or signal handler: the first call stops warm, the second cold.
+    """
+
+    def __init__(self, app: TaskQ, options: WorkerOptions) -> None:
+        self.app = app
+        self.options = options.resolved(app.conf.task_default_queue)
+        self.incarnation = new_id()
+        self._started = time.time()
+        # A queue, not an event: its put may be called in a signal handler.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stops = 0
+        self._death: str | None = None
+        self._assemble()
+
+    def _assemble(self) -> None:
+        app, options = self.app, self.options
+        slots = options.concurrency or 1
+        broker, lease = app.broker, options.visibility_timeout
+        apart = None if app.results_with_broker else app.results
+        outage = Outage()
+        self.shelf = Shelf(slots)
+        self.tuner = Tuner(slots, prefetch=options.prefetch, prefetch_max=options.prefetch_max)
+        self.settler = Settler(broker, apart, self.shelf, lease, outage=outage, on_death=self._died)
+        self.claimer = Claimer(
+            broker,
+            self.shelf,
+            self.tuner,
+            options,
+            self.settler.put,
+            outage=outage,
+            on_death=self._died,
+        )
+        self.leases = LeaseKeeper(broker, self.shelf, lease, outage=outage, on_death=self._died)
+        self.heartbeat = HeartbeatService(
+            broker, self._beat, options.heartbeat_interval, outage=outage, on_death=self._died
+        )
+        self.schedule = SchedulePoll(
+            broker, options.schedule_poll_interval, outage=outage, on_death=self._died
+        )
+        self.reaper = Reaper(
+            broker,
+            app.results,
+            options.reaper_interval,
+            app.conf.dead_letter_expires,
+            outage=outage,
+            on_death=self._died,
+        )
+        executor = Executor(app, options.name)
+        self._slots = [
+            Slot(self.shelf, executor, self.settler.put, clock) for clock in self.tuner.clocks
+        ]
+        pooled = [] if options.pool == "solo" else self._slots
+        self.pool = ThreadPool(pooled, self._slot_died)
+        self._services: list[Service] = [
+            self.settler,
+            self.leases,
+            self.heartbeat,
+            self.schedule,
+            self.reaper,
+            self.claimer,
+        ]
+
+    # -- Running
+
+    def run(self) -> int:
+        """Work until stopped; return an `Exit`."""
+        with _signals(self._on_signal):
+            self.pool.start()
+            for service in self._services:
+                service.start()
+            log.info("worker %s is ready", self.options.name)
+            if self.options.pool == "solo":
+                return self._run_solo()
+            self._watch()
+            return self._take_down()
+
+    def stop(self) -> None:
+        """Ask for a warm shutdown; a second time, for a cold one."""
+        self._stops += 1
+        self._news.put(None)
+
+    def _run_solo(self) -> int:
+        """Run tasks in this thread, and everything else in another."""
+        ends: list[int] = []
+
+        def watch() -> None:
+            self._watch()
+            ends.append(self._take_down())
+            if ends[0] == Exit.COLD:
+                # The main thread is in a task that nothing can interrupt.
+                logging.shutdown()
+                os._exit(Exit.COLD)
+
+        watcher = threading.Thread(target=watch, name="taskq-watch", daemon=True)
+        watcher.start()
+        try:
+            self._slots[0].run()
+        except BaseException as error:
+            log.exception("the slot died")
+            self._slot_died(error)
+        watcher.join()
+        return ends[0] if ends else Exit.BROKEN
+
+    def _watch(self) -> None:
+        """Look after the claim loop until somebody asks for an end, or something dies."""
+        while not self._stops and self._death is None:
+            self._await_news(WATCH_INTERVAL)
+            if time.monotonic() - self.claimer.progress > STUCK_AFTER:
+                self._death = "the claim loop is stuck"
+
+    def _await_news(self, timeout: Seconds) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._news.get(timeout=timeout)
+
+    def _died(self, service: Service, error: BaseException) -> None:
+        self._death = f"service {service.name} died: {error!r}"
+        self._news.put(None)
+
+    def _slot_died(self, error: BaseException) -> None:
+        self._death = f"a slot died: {error!r}"
+        self._news.put(None)
+
+    def _beat(self) -> Heartbeat:
+        return Heartbeat(
+            worker=self.options.name,
+            incarnation=self.incarnation,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._started,
+            queues=self.options.queues,
+            pool=self.options.pool,
+            concurrency=self.options.concurrency or 1,
+            running=len(self.shelf.running()),
+            done=self.settler.settled,
+        )
+
+    # -- Ending
+
+    def _take_down(self) -> int:
+        """Stop claiming; give back what waits; let finish what runs; then the rest."""
+        if self._death is not None:
+            log.critical("worker %s stops: %s", self.options.name, self._death)
+        else:
+            log.info("worker %s is shutting down", self.options.name)
+        self.claimer.stop()
+        self.app.broker.interrupt()
+        self.claimer.join(FAREWELL)
+        for held in self.shelf.take_back(float("inf")):
+            self.settler.put(Release(held.delivery))
+        self.shelf.close()
+        finished = self._await_slots()
+        for held in self.shelf.running():
+            log.warning("task %s did not finish in time and is given back", held.delivery.id)
+            self.settler.put(Release(held.delivery))
+        self._end_services()
+        if self._death is not None:
+            return Exit.BROKEN
+        log.info("worker %s has ended", self.options.name)
+        return Exit.WARM if finished else Exit.COLD
+
+    def _await_slots(self) -> bool:
+        """Wait for running tasks until the grace is over or a second stop comes."""
+        deadline = time.monotonic() + self.options.shutdown_grace
+        running = len(self.shelf.running())
+        if running:
+            log.info("waiting up to %.0f s for %d tasks", self.options.shutdown_grace, running)
+        while self.shelf.running():
+            if self._stops >= 2 or time.monotonic() >= deadline:
+                return False
+            self._await_news(0.02)
+        return True
+
+    def _end_services(self) -> None:
+        if not self.settler.flush(FAREWELL):
+            log.warning(
+                "the broker did not take the last settlements; leases will end by themselves"
+            )
+        for service in self._services:
+            service.stop()
+        try:
+            self.heartbeat.farewell()
+        except BrokerError as error:
+            log.info("no farewell to the broker: %s", error)
+        for service in self._services:
+            service.join(FAREWELL)
+        self.app.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        # No lock may be taken here: this very thread may hold it.
+        self._stops += 1
+        self._news.put(None)
+
+
+@contextlib.contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle `SIGNALS` meanwhile, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
