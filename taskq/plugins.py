@@ -12,6 +12,7 @@ metadata of everything that is installed.
 from __future__ import annotations
 
 import importlib
+import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from taskq.contract.results import Results
 
 PROJECT: Final = "taskq"
+log = logging.getLogger(__name__)
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
@@ -88,6 +90,7 @@ class Plugins:
         self._manager.add_hookspecs(Hooks)
         self._loaded = False
         self._schemes: dict[str, PluginInfo] = {}
+        self._broken: dict[str, str] = {}
         memory = importlib.import_module("taskq.memory.plugin")
         self.register(memory.MemoryPlugin())
 
@@ -130,11 +133,17 @@ class Plugins:
         """Load every installed plugin, once; return all, sorted by name.
 
         First-party plugins come first, so that nobody can shadow their schemes.
+        One that cannot be loaded is left out with a warning: it must not take
+        the others with it.
         """
         if not self._loaded:
             found = entry_points(group=PROJECT)
             for point in sorted(found, key=lambda p: (not p.value.startswith("taskq_"), p.name)):
-                self.register(point.load())
+                try:
+                    self.register(point.load())
+                except Exception as error:  # noqa: BLE001 - another package's import may raise anything
+                    self._broken[point.name] = f"{type(error).__name__}: {error}"
+                    log.warning("plugin %s was left out: %s", point.name, self._broken[point.name])
             self._loaded = True
         return self.known()
 
@@ -188,6 +197,7 @@ class Plugins:
 
     def _hint(self, scheme: str) -> str:
         installed = ", ".join(sorted(self._schemes))
+        installed += "".join(f"; {name} was left out: {why}" for name, why in self._broken.items())
         extra = INSTALL.get(scheme)
         if extra is None:
             return f"no plugin handles {scheme}:// URLs; installed are: {installed}"

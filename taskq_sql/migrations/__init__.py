@@ -1,0 +1,1 @@
+"""The schema's history: one module for each change, never edited once released."""
