@@ -24,7 +24,7 @@ def is_name(text: str) -> bool:
     return _matches(text) is not None
 
 
-def check_name(text: str, what: str) -> str:
+def check_name(text: object, what: str) -> str:
     """Return `text` if it is a legal name.
 
     `what` says in the error what the name is of ("queue", "task", ...).
@@ -34,7 +34,8 @@ def check_name(text: str, what: str) -> str:
     """
     if isinstance(text, str) and _matches(text) is not None:
         return text
-    shown = ascii(text if not isinstance(text, str) or len(text) <= 40 else text[:40] + "…")
+    shown = ascii(text)
+    shown = shown if len(shown) <= 44 else f"{shown[:40]}…"
     raise InvalidName(
         f"{what} {shown} is not a legal name: 1 to {NAME_LIMIT} of A-Z a-z 0-9 _ . : -"
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import logging
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
 import pluggy
@@ -185,7 +185,7 @@ class Plugins:
 
     @property
     def _calls(self) -> _Calls:
-        return self._manager.hook  # type: ignore[return-value]  # pluggy's caller is untyped
+        return cast("_Calls", self._manager.hook)
 
     def _resolve(self, url: str | Url) -> Url:
         parsed = Url.parse(url)
