@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
@@ -137,6 +136,8 @@ class Plugins:
         the others with it.
         """
         if not self._loaded:
+            from importlib.metadata import entry_points
+
             found = entry_points(group=PROJECT)
             for point in sorted(found, key=lambda p: (not p.value.startswith("taskq_"), p.name)):
                 try:

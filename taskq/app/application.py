@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from taskq.app.bridge import Bridge
 from taskq.app.composer import Composer
 from taskq.app.definition import (
     BindingDecorator,
@@ -40,6 +39,8 @@ from taskq.wire.codecs import Codecs
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from taskq.app.bridge import Bridge
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -69,8 +70,8 @@ class TaskQ:
         self.tasks: dict[str, Task[..., Any]] = {}
         self.clock = clock or SystemClock()
         self.plugins = plugins or Plugins()
-        self.bridge = Bridge(lambda: self.results)
         self._lock = threading.RLock()
+        self._bridge: Bridge | None = None
         self._broker: Broker | None = None
         self._results: Results | None = None
         self._codecs: Codecs | None = None
@@ -255,6 +256,16 @@ class TaskQ:
         return self._codecs
 
     @property
+    def bridge(self) -> Bridge:
+        """What lets coroutines use the application; made at first use."""
+        if self._bridge is None:
+            from taskq.app.bridge import Bridge  # loads asyncio
+
+            with self._lock:
+                self._bridge = self._bridge or Bridge(lambda: self.results)
+        return self._bridge
+
+    @property
     def broker_url(self) -> Url:
         """The URL of the broker, wherever it was named."""
         named = self.conf.broker_url or from_environment("broker_url")
@@ -301,7 +312,8 @@ class TaskQ:
 
     def close(self) -> None:
         """Close what was opened; the next use opens it again."""
-        self.bridge.close()
+        if self._bridge is not None:
+            self._bridge.close()
         with self._lock:
             broker, self._broker = self._broker, None
             results, self._results = self._results, None
