@@ -141,8 +141,8 @@ class Broker(ABC):
     ) -> list[Delivery]:
         """Claim up to `limit` messages for `lease` seconds.
 
-        `limit` is filled from the queues in the order given; within a queue by
-        priority. The claim is one atomic step of the server, which records
+        `limit` is filled from the queues in the order given, within a queue by
+        priority, and the list that is returned is in that order. The claim is one atomic step of the server, which records
         token, lease and counters before the messages leave it, and which first
         moves what is due and what was lost, looking at no fewer than `limit`
         of each in every queue. If nothing can be claimed, waits up to `wait`
@@ -231,7 +231,11 @@ class Broker(ABC):
 
     @abstractmethod
     def requeue_dead(self, queue: str, ids: Sequence[str], /) -> int:
-        """Make dead letters ready again, as if new; return how many there were. Law: L19."""
+        """Make dead letters ready again, as if new; return how many there were. Law: L19.
+
+        Only their expiry stays what the sender said; one that has passed is
+        delivered as expired.
+        """
 
     @abstractmethod
     def purge_dead(self, queue: str, ids: Sequence[str] | None = None, /) -> int:

@@ -21,5 +21,3 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Absolute etas and expiries are judged by the server's clock."""
     timed_leases: bool = True
     """A lease ends by time alone, whatever becomes of its holder's connection."""
-    durable: bool = True
-    """Messages survive the end of every process that uses taskq."""

@@ -19,7 +19,8 @@ BROKER_LAWS: Final = {
     "from the second loss on after a backoff of 1, 2, 4 … 60 s.",
     "L6": "Nothing is delivered before its delay, eta or backoff is over.",
     "L7": "A reserve returns messages that have become due.",
-    "L8": "Within a queue a reserve passes over no ready message of a higher priority.",
+    "L8": "A reserve serves its queues in the order given, and within a queue passes over "
+    "no ready message of a higher priority.",
     "L9": "Messages of one producer, queue and priority that were sent without delay and "
     "never delivered come in the order they were sent.",
     "L10": "Lost and released messages come before all others of their priority; "

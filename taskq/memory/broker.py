@@ -10,7 +10,6 @@ import msgspec
 
 from taskq.clock import Seconds
 from taskq.contract.broker import Broker
-from taskq.contract.capabilities import Capabilities
 from taskq.contract.delivery import (
     WAITING,
     Command,
@@ -31,8 +30,6 @@ LONGEST_NAP: Seconds = 1.0
 
 class MemoryBroker(Broker):
     """A broker in the memory of this process. Nothing survives its end, or a fork."""
-
-    capabilities = Capabilities(durable=False)
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server

@@ -41,6 +41,10 @@ class Target(Protocol):
         """Open one more independent client of the present namespace."""
         ...
 
+    def unreachable(self) -> Broker | None:
+        """Open a client whose server does not answer; None if there is no way to cut."""
+        ...
+
     def open_results(self) -> Results:
         """Open one more client of the results that share the broker's store."""
         ...
@@ -92,6 +96,14 @@ class UrlTarget:
         self._brokers.append(broker)
         return broker
 
+    def unreachable(self) -> Broker | None:
+        """Open a client of a port where nobody listens; None if the URL has no host."""
+        if not self.url.host:
+            return None
+        return self.plugins.open_broker(
+            self.url.replace(host="127.0.0.1", port=1), clock=self.clock
+        )
+
     def open_results(self) -> Results:
         results = self.plugins.open_results(self.url, clock=self.clock)
         self._results.append(results)
@@ -109,7 +121,8 @@ class UrlTarget:
         raise NotImplementedError(f"{type(self).__name__} must say how to wipe a namespace")
 
     def end(self) -> None:
-        for client in (*self._brokers, *self._results):
+        clients: list[Broker | Results] = [*self._brokers, *self._results]
+        for client in clients:
             client.close()
         self._brokers.clear()
         self._results.clear()

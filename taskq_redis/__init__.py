@@ -1,0 +1,3 @@
+"""taskq over Redis."""
+
+__version__ = "0.1.0"
