@@ -142,11 +142,12 @@ class Broker(ABC):
         """Claim up to `limit` messages for `lease` seconds.
 
         `limit` is filled from the queues in the order given, within a queue by
-        priority, and the list that is returned is in that order. The claim is one atomic step of the server, which records
-        token, lease and counters before the messages leave it, and which first
-        moves what is due and what was lost, looking at no fewer than `limit`
-        of each in every queue. If nothing can be claimed, waits up to `wait`
-        seconds for something, then returns [].
+        priority, and the list that is returned is in that order. The claim is
+        one atomic step of the server, which records token, lease and counters
+        before the messages leave it, and which first moves what is due and
+        what was lost, looking at no fewer than `limit` of each in every queue.
+        If nothing can be claimed, waits up to `wait` seconds for something,
+        then returns [].
 
         Laws: L3, L5, L6, L7, L8, L9, L10, L11, L12, L18, L24, L28.
         """
@@ -231,9 +232,9 @@ class Broker(ABC):
 
     @abstractmethod
     def requeue_dead(self, queue: str, ids: Sequence[str], /) -> int:
-        """Make dead letters ready again, as if new; return how many there were. Law: L19.
+        """Make dead letters ready again, as if new; return how many there were.
 
-        Only their expiry stays what the sender said; one that has passed is
+        Law: L19. Only their expiry stays what the sender said; one that has passed is
         delivered as expired.
         """
 

@@ -52,7 +52,7 @@ RESULT_LAWS: Final = {
     "R1": "A stored record can be read by anybody, any number of times, until its ttl is over.",
     "R2": "A record never replaces one of a higher run.",
     "R3": "After its ttl a record is absent.",
-    "R4": "wait returns as soon as a final record is stored by anybody, at the latest after timeout.",
+    "R4": "wait returns as soon as anybody stores a final record, at the latest after timeout.",
     "R5": "A forgotten record is absent.",
     "R6": "fetch of many ids returns exactly those that have a record.",
     "R7": "close may be called twice; afterwards every other method raises Closed.",
