@@ -1,7 +1,8 @@
 from taskq.plugins import Plugins
 from taskq.testing.conformance import BrokerConformance, ResultsConformance
+from tests.servers import SHARED_REDIS, find_redis
 
-TARGET = Plugins().target("redis://127.0.0.1:6379/15")
+TARGET = Plugins().target(find_redis() or SHARED_REDIS)
 
 
 class TestRedisBroker(BrokerConformance):
