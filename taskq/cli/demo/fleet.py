@@ -1,0 +1,100 @@
+"""The demo's worker processes: started, counted, killed, taken down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from taskq.clock import Seconds
+from taskq.errors import TaskqError
+from taskq.url import Url
+
+FAREWELL: Final[Seconds] = 10.0
+"""How long workers have to end after SIGTERM, all together."""
+TAIL: Final = 15
+"""Lines of a worker's log that are shown if it failed."""
+
+
+class WorkersGone(TaskqError):
+    """All workers ended before the work was done."""
+
+
+class Fleet:
+    """Worker processes of the demo. Leaving the context ends them all."""
+
+    def __init__(self, url: Url, logs: Path, arguments: list[str], names: list[str]) -> None:
+        self._logs = logs
+        self._environment = {
+            **os.environ,
+            # In the environment, not among the arguments: those can be read by every user.
+            "TASKQ_BROKER_URL": url.reveal(),
+            "TASKQ_RESULT_URL": url.reveal(),
+            # Old sources are full of what newer compilers warn of.
+            "PYTHONWARNINGS": "ignore",
+        }
+        self._arguments = arguments
+        self._names = names
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            for name in self._names:
+                self._processes[name] = self._start(name)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def kill(self, name: str) -> None:
+        """End a worker by SIGKILL: it cannot give anything back."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def check(self) -> None:
+        """Return if any worker lives.
+
+        Raises:
+            WorkersGone: none does; shows the end of the last one's log.
+        """
+        if all(process.poll() is not None for process in self._processes.values()):
+            name = self._names[-1]
+            lines = self._log(name).read_text("utf-8", "replace").splitlines()[-TAIL:]
+            code = self._processes[name].returncode
+            shown = "\n".join(lines)
+            raise WorkersGone(f"all workers ended; {name} with code {code}:\n{shown}")
+
+    def _end(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(FAREWELL)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "taskq", "-A", "taskq.cli.demo.tasks", "worker"]
+        with self._log(name).open("wb") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command line
+                [*command, "-n", name, *self._arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
