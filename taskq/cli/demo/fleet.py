@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -43,7 +47,8 @@ class Fleet:
     def __enter__(self) -> Self:
         try:
             for name in self._names:
-                self._processes[name] = self._start(name)
+                with _held_signals():
+                    self._processes[name] = self._start(name)
         except BaseException:
             self._end()
             raise
@@ -98,3 +103,23 @@ class Fleet:
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Deliver signals that end the program afterwards, so that no child is born unrecorded."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in held:
+        signal.raise_signal(late)
