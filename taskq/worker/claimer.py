@@ -10,6 +10,7 @@ from taskq.clock import Seconds
 from taskq.contract.broker import Consumer
 from taskq.contract.delivery import Delivery
 from taskq.contract.settlement import Release, Settlement
+from taskq.errors import BrokerError
 from taskq.worker.options import WorkerOptions
 from taskq.worker.outage import Outage
 from taskq.worker.service import OnDeath, Service
@@ -24,7 +25,12 @@ LOOK_AGAIN: Final[Seconds] = 0.25
 """How often a full shelf is looked at for what has waited too long."""
 LONGEST_ON_SHELF: Final[Seconds] = 1.0
 NOT_HELD: Final[Seconds] = 0.1
-"""How long a message with a loss stays away when no slot is free for it."""
+"""How long a message with a loss stays away when it cannot start at once."""
+CAREFUL: Final[Seconds] = 2 * NOT_HELD
+"""How long only free slots are claimed for after that. On a shelf that is
+always stocked the message would otherwise never find one."""
+TRIAL: Final[Seconds] = 1.0
+"""How long a message with a loss has to run before the next one may start beside it."""
 
 
 class Claimer(Service):
@@ -52,18 +58,22 @@ class Claimer(Service):
         self._lease = options.visibility_timeout
         self._idle_wait = min(IDLE_WAIT, self._lease / 6)
         self._conclude = conclude
+        self._careful_until = 0.0
         self.progress = time.monotonic()
         """When the loop last came round; the worker watches it."""
 
+    def stop(self) -> None:
+        super().stop()
+        self._shelf.interrupt()
+
     def run_once(self) -> Seconds:
-        self.progress = time.monotonic()
-        wanted = self._tuner.wanted(waiting=self._shelf.waiting, idle=self._shelf.idle)
+        before = self.progress = time.monotonic()
+        wanted, low = self._wanted(before)
         if wanted <= 0:
-            self._shelf.await_room(self._tuner.low, LOOK_AGAIN)
+            self._shelf.await_room(low, LOOK_AGAIN)
             self._give_back()
             return 0.0
         idle = self._shelf.room > 0
-        before = time.monotonic()
         deliveries = self._broker.reserve(
             self._queues,
             limit=min(wanted, LARGEST_CLAIM),
@@ -80,25 +90,53 @@ class Claimer(Service):
             self._give_back()
         return 0.0
 
+    def _wanted(self, now: float) -> tuple[int, int]:
+        """Return how many to claim now, and how many may wait when it is time to claim more."""
+        shelf = self._shelf
+        wanted = self._tuner.wanted(waiting=shelf.waiting, idle=shelf.idle, now=now)
+        if now < self._careful_until:
+            return min(wanted, shelf.room), 0
+        return wanted, self._tuner.low
+
     def _shelve(self, deliveries: list[Delivery], until: float) -> None:
         """Put deliveries on the shelf; but hold no message with a loss unstarted.
 
         Whoever collects a second loss must really have run, or a task that
         kills its workers would take innocent neighbours with it.
         """
+        if self.stopping.is_set():
+            for delivery in deliveries:
+                self._conclude(Release(delivery))
+            return
         now = time.monotonic()
-        fresh: list[Held] = []
-        room = self._shelf.room
-        for delivery in deliveries:
-            held = Held(delivery, now, until)
-            if not delivery.losses:
-                fresh.append(held)
-            elif room > 0:
-                room -= 1
-                self._shelf.add([held], first=True)
-            else:
-                self._conclude(Release(delivery, NOT_HELD))
-        self._shelf.add(fresh)
+        if suspects := [delivery for delivery in deliveries if delivery.losses]:
+            self._admit(suspects, now, until)
+        self._shelf.add([Held(one, now, until) for one in deliveries if not one.losses])
+
+    def _admit(self, suspects: list[Delivery], now: float, until: float) -> None:
+        """Let one of the messages with a loss start, if no other is about to; return the rest.
+
+        Returned first: a task that kills its workers may do so at once, before
+        a neighbour that was put on the shelf with it has started.
+        """
+        free = self._shelf.room > 0
+        if not free:
+            self._careful_until = now + CAREFUL
+        admitted = suspects[:1] if free and not self._on_trial(now) else []
+        if rest := [Release(delivery, NOT_HELD) for delivery in suspects[len(admitted) :]]:
+            try:
+                self._broker.settle(rest)
+            except BrokerError:
+                for release in rest:
+                    self._conclude(release)
+        self._shelf.add([Held(delivery, now, until) for delivery in admitted], first=True)
+
+    def _on_trial(self, now: float) -> bool:
+        """Say whether a message with a loss has not yet run for long."""
+        return any(
+            held.delivery.losses and (not held.started or now - held.started < TRIAL)
+            for held in self._shelf.unfinished()
+        )
 
     def _give_back(self) -> None:
         for held in self._shelf.take_back(time.monotonic() - LONGEST_ON_SHELF):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from typing import Final
@@ -10,8 +11,11 @@ from taskq.clock import Seconds
 from taskq.contract.broker import Maintenance, Registry
 from taskq.contract.delivery import Heartbeat
 from taskq.contract.results import Results
+from taskq.errors import BrokerError
 from taskq.worker.outage import Outage
 from taskq.worker.service import OnDeath, Service
+
+log = logging.getLogger(__name__)
 
 BEATS_TO_LIVE: Final = 3
 """A worker is listed for this many intervals after its last heartbeat."""
@@ -46,9 +50,12 @@ class HeartbeatService(Service):
         self._registry.send_heartbeat(self._beat(), ttl=self._interval * BEATS_TO_LIVE)
         return self._interval
 
-    def farewell(self) -> None:
+    def end(self) -> None:
         """Take the worker off the list."""
-        self._registry.send_heartbeat(self._beat(), ttl=0)
+        try:
+            self._registry.send_heartbeat(self._beat(), ttl=0)
+        except BrokerError as error:
+            log.info("no farewell to the broker: %s", error)
 
 
 class SchedulePoll(Service):

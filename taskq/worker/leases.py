@@ -1,4 +1,4 @@
-"""Keeps the leases of everything the worker holds, and tells a task that lost its own."""
+"""Keeps the leases of all that the worker holds, and tells tasks that lost theirs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final
 
 from taskq.clock import Seconds
 from taskq.contract.broker import Consumer
-from taskq.errors import BrokerError
 from taskq.worker.outage import Outage
 from taskq.worker.service import OnDeath, Service
 from taskq.worker.shelf import Held, Shelf
@@ -21,8 +20,7 @@ LOOKS_PER_LEASE: Final = 6
 class LeaseKeeper(Service):
     """Renews each lease once a third of it is over, all of them in one call.
 
-    If that fails until two thirds are over, the task is told (`request.lost`):
-    from then on another worker may be about to start it.
+    A lease that is gone is told to its task at once (`request.lost`).
     """
 
     name = "leases"
@@ -40,31 +38,44 @@ class LeaseKeeper(Service):
         self._broker = broker
         self._shelf = shelf
         self._lease = lease
+        self.longest_pause = lease / LOOKS_PER_LEASE
 
     def run_once(self) -> Seconds:
         due = time.monotonic() + self._lease * 2 / 3
-        old = [held for held in self._shelf.held() if held.until <= due]
+        old = [held for held in self._shelf.held() if 0.0 < held.until <= due]
         if old:
-            try:
-                self._renew(old)
-            except BrokerError:
-                self._fence(old)
-                raise
+            self._renew(old)
         return self._lease / LOOKS_PER_LEASE
 
     def _renew(self, old: list[Held]) -> None:
         before = time.monotonic()
         extension = self._broker.extend([held.delivery for held in old], lease=self._lease)
-        lost = {id(delivery) for delivery in extension.lost}
+        lost = {(delivery.id, delivery.token) for delivery in extension.lost}
         for held in old:
-            if id(held.delivery) not in lost:
+            if (held.delivery.id, held.delivery.token) not in lost:
                 held.until = before + self._lease
-            elif held.lose():
+            elif not held.ended and held.lose():
+                # One that has ended is "lost" to this call because it was just settled.
                 log.warning("task %s: the lease was lost while it ran", held.delivery.id)
 
-    def _fence(self, old: list[Held]) -> None:
+
+class Fence(Service):
+    """Tells tasks whose leases were not renewed until two thirds were over.
+
+    From then on another worker may be about to start them. It asks no broker,
+    so that a call which hangs cannot keep it from telling.
+    """
+
+    name = "fence"
+
+    def __init__(self, shelf: Shelf, lease: Seconds, *, outage: Outage, on_death: OnDeath) -> None:
+        super().__init__(outage, on_death)
+        self._shelf = shelf
+        self._lease = lease
+
+    def run_once(self) -> Seconds:
         limit = time.monotonic() + self._lease / 3
-        for held in old:
-            if held.until <= limit and held.request is not None and not held.request.lost:
-                held.request.lost = True
+        for held in self._shelf.unfinished():
+            if held.until <= limit and held.warn():
                 log.warning("task %s: the lease could not be renewed in time", held.delivery.id)
+        return self._lease / LOOKS_PER_LEASE

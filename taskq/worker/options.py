@@ -8,10 +8,13 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from taskq.clock import Seconds
 from taskq.errors import ImproperlyConfigured, NotSupported, UnknownOption
 from taskq.names import check_name
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+LONGEST: Final[Seconds] = 86400.0
+"""Bound of every duration; keeps infinity out, too."""
+Interval = Annotated[float, msgspec.Meta(gt=0, le=LONGEST)]
 Whole = Annotated[int, msgspec.Meta(ge=1)]
 
 POOLS: Final = ("threads", "solo")
@@ -37,12 +40,12 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     unknown or long; 1 holds nothing waiting."""
     prefetch_max: Whole = 1000
     """Most messages claimed per slot, however short the tasks. Equal to `prefetch`: no tuning."""
-    visibility_timeout: Annotated[float, msgspec.Meta(ge=0.5)] = 30.0
+    visibility_timeout: Annotated[float, msgspec.Meta(ge=0.5, le=LONGEST)] = 30.0
     """Seconds a lease lasts without being renewed: how long a dead worker's tasks wait."""
-    heartbeat_interval: Positive = 5.0
-    schedule_poll_interval: Positive = 1.0
-    reaper_interval: Positive = 10.0
-    shutdown_grace: Annotated[float, msgspec.Meta(ge=0)] = 25.0
+    heartbeat_interval: Interval = 5.0
+    schedule_poll_interval: Interval = 1.0
+    reaper_interval: Interval = 10.0
+    shutdown_grace: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] = 25.0
     """Seconds running tasks have to finish after the first signal."""
 
     def resolved(self, default_queue: str) -> WorkerOptions:
@@ -52,6 +55,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             ImproperlyConfigured: a value is out of range.
             NotSupported: the pool does not exist, or cannot do what was asked.
         """
+        worker_options(msgspec.structs.asdict(self))
         if self.pool not in POOLS:
             raise NotSupported(f"there is no pool {self.pool!r}; choose from {', '.join(POOLS)}")
         if self.queue_order not in ORDERS:

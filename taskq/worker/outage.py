@@ -18,30 +18,35 @@ LONGEST_PAUSE: Final[Seconds] = 5.0
 
 
 class Outage:
-    """What one worker knows about its way to the broker. Thread-safe."""
+    """What one worker knows about its way to the broker. Thread-safe.
+
+    It begins when the first service fails, and is over when every service that
+    failed has succeeded again, so that one that still gets through does not
+    call it over for the others.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._since: float | None = None
+        self._troubled: set[str] = set()
+        self._since = 0.0
 
-    def pause(self, error: BrokerError, failures: int) -> Seconds:
-        """Note a failure; return how long to wait before the next attempt.
+    def pause(self, service: str, error: BrokerError, failures: int) -> Seconds:
+        """Note a service's failure; return how long to wait before its next attempt.
 
         `failures` counts the caller's own, in a row, this one included. The
         pause is jittered, so that workers do not come back together.
         """
         with self._lock:
-            if self._since is None:
+            if not self._troubled:
                 self._since = time.monotonic()
                 log.warning("broker out of reach, trying again: %s", error)
+            self._troubled.add(service)
         bound = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
-    def over(self) -> None:
-        """Note a success."""
-        if self._since is None:
-            return
+    def over(self, service: str) -> None:
+        """Note a service's success after failures."""
         with self._lock:
-            since, self._since = self._since, None
-        if since is not None:
-            log.warning("broker back after %.1f s", time.monotonic() - since)
+            self._troubled.discard(service)
+            if not self._troubled:
+                log.warning("broker back after %.1f s", time.monotonic() - self._since)

@@ -7,6 +7,7 @@ never lets go of the GIL can keep its lease from being renewed.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 import time
@@ -45,8 +46,9 @@ class Slot:
         try:
             while (held := take()) is not None:
                 settlement = execute(held.delivery, run_coroutine, held.start)
-                held.ended = True
+                # In this order: once nothing is unfinished, a flush must find every settlement.
                 conclude(settlement)
+                held.ended = True
                 clock.busy += now() - held.started
                 clock.done += 1
         finally:
@@ -57,7 +59,8 @@ class Slot:
         """Await in this slot's own event loop, kept from task to task."""
         if self._loop is None:
             self._loop = asyncio.Runner()
-        return self._loop.run(coroutine)
+        # Without a context of its own each run would see the first one's request.
+        return self._loop.run(coroutine, context=contextvars.copy_context())
 
 
 class ThreadPool:

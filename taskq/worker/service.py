@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from taskq.clock import Seconds
-from taskq.errors import BrokerError
-from taskq.worker.outage import Outage
+from taskq.errors import BrokerError, Closed
+from taskq.worker.outage import LONGEST_PAUSE, Outage
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,13 @@ class Service(ABC):
     """Runs `run_once` again and again in a thread of its own.
 
     Broker errors are waited out and the step is repeated; any other exception
-    is the service's death, which is reported once and ends it.
+    is the service's death, which is reported once and ends it. So is a client
+    that was closed: it will never answer again.
     """
 
     name: str
+    longest_pause: Seconds = LONGEST_PAUSE
+    """Bound of the pause after a broker error."""
 
     def __init__(self, outage: Outage, on_death: OnDeath) -> None:
         self.outage = outage
@@ -35,6 +38,9 @@ class Service(ABC):
     @abstractmethod
     def run_once(self) -> Seconds:
         """Take one step; return how many seconds to wait before the next."""
+
+    def end(self) -> None:  # noqa: B027 - most have none
+        """Say the last words, in the service's own thread, once it was stopped."""
 
     def start(self) -> None:
         """Start the thread. A daemon, so that a hung one cannot keep the process alive."""
@@ -53,19 +59,28 @@ class Service(ABC):
         return True
 
     def _loop(self) -> None:
-        failures = 0
         try:
-            while not self.stopping.is_set():
-                try:
-                    delay = self.run_once()
-                except BrokerError as error:
-                    failures += 1
-                    delay = self.outage.pause(error, failures)
-                else:
-                    failures = 0
-                    self.outage.over()
-                if delay > 0:
-                    self.stopping.wait(delay)
+            self._repeat()
+            self.end()
         except BaseException as error:
+            if isinstance(error, Closed) and self.stopping.is_set():
+                return
             log.exception("service %s died", self.name)
             self._on_death(self, error)
+
+    def _repeat(self) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            try:
+                delay = self.run_once()
+            except Closed:
+                raise
+            except BrokerError as error:
+                failures += 1
+                delay = min(self.outage.pause(self.name, error, failures), self.longest_pause)
+            else:
+                if failures:
+                    failures = 0
+                    self.outage.over(self.name)
+            if delay > 0:
+                self.stopping.wait(delay)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -26,7 +25,8 @@ log = logging.getLogger(__name__)
 BATCH: Final = 1000
 IDLE_WAIT: Final[Seconds] = 1.0
 REFUSALS: Final = 5
-"""How often a single settlement may be refused before its lease is left to end."""
+"""How often one settlement may be refused, by a server that takes others, before its
+lease is left to end."""
 
 
 class Settler(Service):
@@ -54,29 +54,23 @@ class Settler(Service):
         self._results = results
         self._shelf = shelf
         self._lease = lease
-        self._gathered: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
+        self._gathered: queue.SimpleQueue[Settlement | threading.Event] = queue.SimpleQueue()
         self._batch: list[Settlement] = []
+        self._flushed: list[threading.Event] = []
         self._refusals = 0
-        self._empty = threading.Event()
-        self.put = self._gathered.put
+        self.put: Callable[[Settlement], None] = self._gathered.put
         self.settled = 0
         """How many deliveries were concluded; lost ones not counted."""
 
     def stop(self) -> None:
         super().stop()
-        self._gathered.put(None)
+        self._gathered.put(threading.Event())
 
     def flush(self, timeout: Seconds) -> bool:
         """Wait until everything put so far is concluded; say whether that was reached."""
-        deadline = time.monotonic() + timeout
-        while not (self._gathered.empty() and not self._batch):
-            self._empty.clear()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._gathered.put(None)
-            self._empty.wait(min(left, 0.05))
-        return True
+        reached = threading.Event()
+        self._gathered.put(reached)
+        return reached.wait(timeout)
 
     def run_once(self) -> Seconds:
         if not self._batch:
@@ -88,7 +82,9 @@ class Settler(Service):
                 self._isolate()
             self._batch = []
             self._refusals = 0
-        self._empty.set()
+        for reached in self._flushed:
+            reached.set()
+        self._flushed = []
         return 0.0
 
     def _gather(self) -> None:
@@ -96,8 +92,10 @@ class Settler(Service):
         try:
             item = self._gathered.get(timeout=IDLE_WAIT)
             while True:
-                if item is not None:
-                    batch.append(item)
+                if isinstance(item, threading.Event):
+                    self._flushed.append(item)
+                    return
+                batch.append(item)
                 if len(batch) >= BATCH:
                     return
                 item = self._gathered.get_nowait()
@@ -122,45 +120,71 @@ class Settler(Service):
         A crash in between leaves the message to run again, with a higher run,
         whose result then replaces this one.
         """
-        lost = self._broker.extend([s.delivery for s in batch], lease=self._lease).lost
-        gone = {id(delivery) for delivery in lost}
-        held = [settlement for settlement in batch if id(settlement.delivery) not in gone]
-        records = [r for r in map(_record, held) if r is not None]
-        if records:
-            results.store(records)
-        return lost + self._broker.settle([_without_record(s) for s in held])
+        lost: list[Delivery] = []
+        with_record = [s.delivery for s in batch if _record(s) is not None]
+        if with_record:
+            lost = self._broker.extend(with_record, lease=self._lease).lost
+            batch = _others(batch, lost)
+            results.store([r for r in map(_record, batch) if r is not None])
+        rest = [_without_record(settlement) for settlement in batch]
+        return lost + self._broker.settle(rest) if rest else lost
 
     def _isolate(self) -> None:
-        """Settle one by one what was refused as a batch, so that one cannot block the others."""
-        for settlement in self._batch:
+        """Settle one by one what was refused as a batch, so that one cannot block the others.
+
+        A server that refuses to extend the leases as well refuses everything,
+        being full or read-only; that is waited out like any other outage.
+        """
+        self._broker.extend([s.delivery for s in self._batch], lease=self._lease)
+        refused: list[Settlement] = []
+        last: ServerRefused | None = None
+        for index, settlement in enumerate(self._batch):
             try:
                 self._settle([settlement])
             except ServerRefused as error:
-                self._refusals += 1
-                if self._refusals < REFUSALS:
-                    self._batch = self._batch[self._batch.index(settlement) :]
-                    raise
-                self._refusals = 0
-                self._shelf.forget([settlement.delivery])
-                log.error(  # noqa: TRY400 - the server's sentence says it all
-                    "task %s could not be concluded and will run again: %s",
-                    settlement.delivery.id,
-                    error,
-                )
+                refused.append(settlement)
+                last = error
             except BrokerError:
-                self._batch = self._batch[self._batch.index(settlement) :]
+                self._batch = refused + self._batch[index:]
                 raise
+        self._batch = refused
+        if last is not None:
+            self._insist(refused, last)
+
+    def _insist(self, refused: Sequence[Settlement], last: ServerRefused) -> None:
+        """Raise to try again; after some attempts leave the leases to end."""
+        self._refusals += 1
+        if self._refusals < REFUSALS:
+            raise last
+        self._shelf.forget([settlement.delivery for settlement in refused])
+        for settlement in refused:
+            log.error(
+                "task %s could not be concluded and will run again: %s",
+                settlement.delivery.id,
+                last,
+                extra={"task_id": settlement.delivery.id},
+            )
 
     def _report(self, lost: Sequence[Delivery], batch: Sequence[Settlement]) -> None:
-        gone = {id(delivery) for delivery in lost}
+        gone = set(map(_key, lost))
         for settlement in batch:
-            if id(settlement.delivery) not in gone or isinstance(settlement, Release):
+            if _key(settlement.delivery) not in gone or isinstance(settlement, Release):
                 continue
             log.warning(
                 "task %s: the lease was lost, its conclusion was refused",
                 settlement.delivery.id,
                 extra={"task_id": settlement.delivery.id},
             )
+
+
+def _key(delivery: Delivery) -> tuple[str, str]:
+    return delivery.message.id, delivery.token
+
+
+def _others(batch: Sequence[Settlement], lost: Sequence[Delivery]) -> list[Settlement]:
+    """Return the settlements whose deliveries are not among the lost."""
+    gone = set(map(_key, lost))
+    return [settlement for settlement in batch if _key(settlement.delivery) not in gone]
 
 
 def _record(settlement: Settlement) -> ResultRecord | None:

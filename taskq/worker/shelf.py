@@ -40,14 +40,20 @@ class Held:
     def start(self, request: Request) -> None:
         """Note the run, so that it can be told of a lost lease."""
         self.request = request
+        if not self.until:
+            request.lost = True
 
-    def lose(self) -> bool:
-        """Tell the run that the lease is gone; say whether that is news."""
-        self.until = 0.0
+    def warn(self) -> bool:
+        """Tell the run that others may start the task; say whether that is news."""
         if self.request is None or self.request.lost:
             return False
         self.request.lost = True
         return True
+
+    def lose(self) -> bool:
+        """Note that the lease is gone, and tell the run; say whether that is news."""
+        self.until = 0.0
+        return self.warn()
 
 
 class Shelf:
@@ -127,7 +133,11 @@ class Shelf:
             self._waiting.extendleft(reversed(batch))
         else:
             self._waiting.extend(batch)
-        for _ in range(min(len(batch), self._idle)):
+        self._wake(len(batch))
+
+    def _wake(self, count: int) -> None:
+        """Wake slots for deliveries that were just put on the shelf."""
+        for _ in range(min(count, self._idle)):
             self._tokens.put(None)
 
     def await_room(self, low: int, timeout: Seconds) -> None:
@@ -139,8 +149,15 @@ class Shelf:
             self._refill.wait(timeout)
         self._hungry = False
 
+    def interrupt(self) -> None:
+        """End a wait for room that is under way."""
+        self._refill.set()
+
     def take_back(self, older_than: float) -> list[Held]:
-        """Remove and return what waits since before the monotonic time `older_than`."""
+        """Remove and return what waits since before the monotonic time `older_than`.
+
+        They stay on record, as ended, until their release is settled.
+        """
         taken: list[Held] = []
         while True:
             try:
@@ -148,8 +165,11 @@ class Shelf:
             except IndexError:
                 return taken
             if held.shelved >= older_than:
+                # A slot may have found the shelf empty just now, and gone to sleep.
                 self._waiting.appendleft(held)
+                self._wake(1)
                 return taken
+            held.ended = True
             taken.append(held)
 
     # -- For the lease keeper and the settler
@@ -159,9 +179,13 @@ class Shelf:
         with self._lock:
             return list(self._held.values())
 
+    def unfinished(self) -> list[Held]:
+        """Return what waits for a slot or is in the hands of one."""
+        return [held for held in self.held() if not held.ended]
+
     def running(self) -> list[Held]:
         """Return what slots are at work on."""
-        return [held for held in self.held() if held.started and not held.ended]
+        return [held for held in self.unfinished() if held.started]
 
     def forget(self, deliveries: Sequence[Delivery]) -> None:
         """Strike concluded deliveries off the record."""

@@ -2,7 +2,9 @@
 
 By Little's law a worker whose slots each need `t` seconds per task starts what
 it holds within `held * t / slots`. So it holds as many as make that 50 ms, and
-no more than one per slot (times `prefetch`) while `t` is unknown or long.
+no more than one per slot (times `prefetch`) while `t` is unknown or long. When
+nothing ends for that long, `t` is unknown again: what runs now is of another
+kind than what ran before.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Tuner:
         self._done = 0
         self._busy: Seconds = 0.0
         self._mean: Seconds | None = None
+        self._learned: Seconds = 0.0
 
     @property
     def done(self) -> int:
@@ -57,16 +60,21 @@ class Tuner:
         soon = int(HORIZON / max(self._mean, 1e-6) * self._slots)
         return max(self._floor, min(soon, self._ceiling))
 
-    def wanted(self, *, waiting: int, idle: int) -> int:
-        """Return how many to claim now."""
-        self._learn()
+    def wanted(self, *, waiting: int, idle: int, now: float) -> int:
+        """Return how many to claim at the monotonic time `now`."""
         running = self._slots - idle
+        self._learn(now, running)
         return self.held - waiting - running
 
-    def _learn(self) -> None:
+    def _learn(self, now: float, running: int) -> None:
         done = self.done
         if done == self._done:
+            if not running:
+                self._learned = now
+            elif now - self._learned > HORIZON:
+                self._mean = None
             return
+        self._learned = now
         busy = sum(clock.busy for clock in self.clocks)
         mean = (busy - self._busy) / (done - self._done)
         self._done, self._busy = done, busy

@@ -19,12 +19,11 @@ from taskq.app.application import TaskQ
 from taskq.clock import Seconds
 from taskq.contract.delivery import Heartbeat
 from taskq.contract.settlement import Release
-from taskq.errors import BrokerError
 from taskq.ids import new_id
 from taskq.worker.claimer import Claimer
 from taskq.worker.executor import Executor
 from taskq.worker.housekeeping import HeartbeatService, Reaper, SchedulePoll
-from taskq.worker.leases import LeaseKeeper
+from taskq.worker.leases import Fence, LeaseKeeper
 from taskq.worker.options import WorkerOptions
 from taskq.worker.outage import Outage
 from taskq.worker.pool import Slot, ThreadPool
@@ -39,8 +38,10 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 WATCH_INTERVAL: Final[Seconds] = 1.0
 STUCK_AFTER: Final[Seconds] = 60.0
 """A claim loop that has not come round for so long is stuck: every call it makes is bounded."""
-FAREWELL: Final[Seconds] = 2.0
-"""How long the last words to a broker may take."""
+CLAIM_ENDS: Final[Seconds] = 1.0
+"""How long an interrupted claim may take to return; what it claims later is given back."""
+FAREWELL: Final[Seconds] = 1.5
+"""How long the last words to a broker may take, all of them together."""
 
 
 class Exit(enum.IntEnum):
@@ -70,6 +71,7 @@ class Worker:
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stops = 0
         self._death: str | None = None
+        self._abandoned = False
         self._assemble()
 
     def _assemble(self) -> None:
@@ -91,6 +93,7 @@ class Worker:
             on_death=self._died,
         )
         self.leases = LeaseKeeper(broker, self.shelf, lease, outage=outage, on_death=self._died)
+        self.fence = Fence(self.shelf, lease, outage=outage, on_death=self._died)
         self.heartbeat = HeartbeatService(
             broker, self._beat, options.heartbeat_interval, outage=outage, on_death=self._died
         )
@@ -114,6 +117,7 @@ class Worker:
         self._services: list[Service] = [
             self.settler,
             self.leases,
+            self.fence,
             self.heartbeat,
             self.schedule,
             self.reaper,
@@ -146,10 +150,10 @@ class Worker:
         def watch() -> None:
             self._watch()
             ends.append(self._take_down())
-            if ends[0] == Exit.COLD:
+            if self._abandoned:
                 # The main thread is in a task that nothing can interrupt.
                 logging.shutdown()
-                os._exit(Exit.COLD)
+                os._exit(ends[0])
 
         watcher = threading.Thread(target=watch, name="taskq-watch", daemon=True)
         watcher.start()
@@ -163,9 +167,15 @@ class Worker:
 
     def _watch(self) -> None:
         """Look after the claim loop until somebody asks for an end, or something dies."""
+        awake = looked = time.monotonic()
         while not self._stops and self._death is None:
             self._await_news(WATCH_INTERVAL)
-            if time.monotonic() - self.claimer.progress > STUCK_AFTER:
+            now = time.monotonic()
+            if now - looked > STUCK_AFTER / 2:
+                # The whole process was frozen; the claim loop has only just woken up, too.
+                awake = now
+            looked = now
+            if now - max(self.claimer.progress, awake) > STUCK_AFTER:
                 self._death = "the claim loop is stuck"
 
     def _await_news(self, timeout: Seconds) -> None:
@@ -173,11 +183,15 @@ class Worker:
             self._news.get(timeout=timeout)
 
     def _died(self, service: Service, error: BaseException) -> None:
-        self._death = f"service {service.name} died: {error!r}"
-        self._news.put(None)
+        self._end_for(f"service {service.name} died: {error!r}")
 
     def _slot_died(self, error: BaseException) -> None:
-        self._death = f"a slot died: {error!r}"
+        self._end_for(f"a slot died: {error!r}")
+
+    def _end_for(self, reason: str) -> None:
+        """Let the worker end; the first reason is the one to tell."""
+        if self._death is None:
+            self._death = reason
         self._news.put(None)
 
     def _beat(self) -> Heartbeat:
@@ -198,52 +212,54 @@ class Worker:
 
     def _take_down(self) -> int:
         """Stop claiming; give back what waits; let finish what runs; then the rest."""
+        grace_over = time.monotonic() + self.options.shutdown_grace
         if self._death is not None:
             log.critical("worker %s stops: %s", self.options.name, self._death)
         else:
             log.info("worker %s is shutting down", self.options.name)
         self.claimer.stop()
         self.app.broker.interrupt()
-        self.claimer.join(FAREWELL)
+        self.claimer.join(CLAIM_ENDS)
         for held in self.shelf.take_back(float("inf")):
             self.settler.put(Release(held.delivery))
         self.shelf.close()
-        finished = self._await_slots()
-        for held in self.shelf.running():
+        self._abandoned = not self._await_slots(grace_over)
+        for held in self.shelf.unfinished():
             log.warning("task %s did not finish in time and is given back", held.delivery.id)
+            held.lose()
             self.settler.put(Release(held.delivery))
         self._end_services()
         if self._death is not None:
             return Exit.BROKEN
         log.info("worker %s has ended", self.options.name)
-        return Exit.WARM if finished else Exit.COLD
+        return Exit.COLD if self._abandoned else Exit.WARM
 
-    def _await_slots(self) -> bool:
-        """Wait for running tasks until the grace is over or a second stop comes."""
-        deadline = time.monotonic() + self.options.shutdown_grace
-        running = len(self.shelf.running())
-        if running:
-            log.info("waiting up to %.0f s for %d tasks", self.options.shutdown_grace, running)
-        while self.shelf.running():
+    def _await_slots(self, deadline: float) -> bool:
+        """Wait for what slots have taken, until the deadline or a second stop comes."""
+        unfinished = len(self.shelf.unfinished())
+        if unfinished:
+            left = max(0.0, deadline - time.monotonic())
+            log.info("waiting up to %.0f s for %d tasks", left, unfinished)
+        while self.shelf.unfinished():
             if self._stops >= 2 or time.monotonic() >= deadline:
                 return False
             self._await_news(0.02)
         return True
 
     def _end_services(self) -> None:
-        if not self.settler.flush(FAREWELL):
+        """Deliver the last settlements and say goodbye; a broker that is gone is not waited for."""
+        deadline = time.monotonic() + FAREWELL
+        if not self.settler.flush(FAREWELL * 3 / 4):
             log.warning(
                 "the broker did not take the last settlements; leases will end by themselves"
             )
         for service in self._services:
             service.stop()
-        try:
-            self.heartbeat.farewell()
-        except BrokerError as error:
-            log.info("no farewell to the broker: %s", error)
         for service in self._services:
-            service.join(FAREWELL)
-        self.app.close()
+            service.join(max(0.0, deadline - time.monotonic()))
+        if not self._abandoned:
+            # Otherwise tasks still use the clients.
+            self.app.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # No lock may be taken here: this very thread may hold it.
@@ -262,4 +278,5 @@ def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            # None: the handler was not installed from Python and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if old is None else old)
