@@ -149,6 +149,9 @@ class Executor:
         except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
             shown = f"<{type(value).__qualname__}>"
         text = f"{reason}; it was {safe_text(shown)}"
+        log.error(
+            "task %s[%s] ran, but its result cannot be stored: %s", task.name, delivery.id, text
+        )
         failure = Failure("taskq.errors.ResultNotSerializable", text, "", [text])
         record = self._failure_record(task.name, delivery, Status.FAILURE, failure)
         return Dead(delivery, "failed", f"ResultNotSerializable: {text}"[:DETAIL_LIMIT], record)
@@ -170,6 +173,8 @@ class Executor:
                 delay = max(0.0, seconds(error.delay, "the delay of a retry"))
             return self._retry(delivery, task, cause, delay, keep, error.envelope)
         if policy.throws and isinstance(error, policy.throws):
+            why = f"{type(error).__qualname__}: {safe_text(error)}"
+            log.info("task %s[%s] failed as it may: %s", task.name, delivery.id, why)
             record = self._failure(task.name, delivery, error) if keep else None
             return Ack(delivery, record)
         exhausted = request.exhausted or isinstance(error, MaxRetriesExceededError)
@@ -179,7 +184,7 @@ class Executor:
                 return self._retry(delivery, task, error, delay, keep, None)
             exhausted = True
         code = "retries_exhausted" if exhausted else "failed"
-        return self._bury(delivery, task.name, code, error, keep=keep)
+        return self._bury(delivery, task.name, code, error, keep=keep, ran=True)
 
     def _retry(
         self,
@@ -190,6 +195,8 @@ class Executor:
         keep: bool,
         envelope: bytes | None,
     ) -> Settlement:
+        why = f"{type(cause).__qualname__}: {safe_text(cause)}"
+        log.info("task %s[%s] runs again in %.1f s: %s", task.name, delivery.id, delay, why)
         record = None
         if keep:
             failure = describe(cause, self._codecs.default)
@@ -197,9 +204,20 @@ class Executor:
         return Retry(delivery, delay, envelope, record)
 
     def _bury(
-        self, delivery: Delivery, task: str, code: str, error: BaseException, *, keep: bool
+        self,
+        delivery: Delivery,
+        task: str,
+        code: str,
+        error: BaseException,
+        *,
+        keep: bool,
+        ran: bool = False,
     ) -> Settlement:
         detail = f"{type(error).__qualname__}: {safe_text(error)}"[:DETAIL_LIMIT]
+        trace = error if ran else None
+        log.error(
+            "task %s[%s] is given up: %s: %s", task, delivery.id, code, detail, exc_info=trace
+        )
         record = self._failure(task, delivery, error) if keep else None
         return Dead(delivery, code, detail, record)
 
@@ -214,6 +232,8 @@ class Executor:
         if first is not None and delivery.claimed - first >= self._app.conf.unknown_grace:
             error = DecodeError(f"{reason}, and no other worker took it")
             return self._bury(delivery, task, "unknown_task", error, keep=True)
+        if first is None:
+            log.warning("message %s is left to other workers: %s", delivery.id, reason)
         return Release(delivery, min(0.5 * 2.0 ** min(delivery.releases, 10), LONGEST_RELEASE))
 
     # -- Records
@@ -265,6 +285,7 @@ def _request(
         losses=delivery.losses,
         run=delivery.run,
         headers=envelope.headers,
+        meta=meta,
         root_id=root if isinstance(root, str) else None,
         parent_id=parent if isinstance(parent, str) else None,
         hostname=worker,

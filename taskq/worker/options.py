@@ -43,8 +43,11 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     visibility_timeout: Annotated[float, msgspec.Meta(ge=0.5, le=LONGEST)] = 30.0
     """Seconds a lease lasts without being renewed: how long a dead worker's tasks wait."""
     heartbeat_interval: Interval = 5.0
+    """Seconds between signs of life; after three without one the worker is off the list."""
     schedule_poll_interval: Interval = 1.0
+    """Seconds between looks at what is due in queues that nobody claims from."""
     reaper_interval: Interval = 10.0
+    """Seconds between looks at lost leases in such queues, and at what has had its time."""
     shutdown_grace: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] = 25.0
     """Seconds running tasks have to finish after the first signal."""
 
