@@ -72,7 +72,9 @@ def dist(session: nox.Session) -> None:
     wheels = Path("dist").absolute()
     shutil.rmtree(wheels, ignore_errors=True)
     for package in PACKAGES:
-        session.run("python", "-m", "build", "--wheel", "--outdir", str(wheels), package, silent=True)
+        session.run(
+            "python", "-m", "build", "--wheel", "--outdir", str(wheels), package, silent=True
+        )
     away = Path(session.create_tmp()).absolute()
     core = away / "core"
     session.run("python", "-m", "venv", "--clear", str(core))

@@ -15,13 +15,20 @@ from typing import Final
 from taskq.errors import InvalidName
 
 NAME_LIMIT: Final = 128
-_NAME: Final = re.compile(r"[A-Za-z0-9_.:\-]{1,128}", re.ASCII)
-_matches: Final = _NAME.fullmatch
+_GRAMMAR: Final = rf"[A-Za-z0-9_.:\-]{{1,{NAME_LIMIT}}}"
+_matches: Final = re.compile(_GRAMMAR, re.ASCII).fullmatch
+_matches_lines: Final = re.compile(rf"{_GRAMMAR}(?:\n{_GRAMMAR})*", re.ASCII).fullmatch
 
 
 def is_name(text: str) -> bool:
     """Say whether `text` is a legal name."""
     return _matches(text) is not None
+
+
+def are_names(*texts: str) -> bool:
+    """Say whether all of `texts` are legal names, for the price of one look."""
+    lines = "\n".join(texts)
+    return lines.count("\n") == len(texts) - 1 and _matches_lines(lines) is not None
 
 
 def check_name(text: object, what: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pluggy
@@ -32,11 +32,7 @@ log = logging.getLogger(__name__)
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
-INSTALL: Final = {
-    "redis": "redis", "rediss": "redis", "unix": "redis",
-    "amqp": "amqp", "amqps": "amqp",
-    "sqlite": "sql", "postgresql": "sql", "mysql": "sql", "mariadb": "sql",
-}  # fmt: skip
+INSTALL: Final = {"redis": "redis", "rediss": "redis", "unix": "redis", "sqlite": "sql"}
 """The extra of taskq-core that brings the first-party plugin of a scheme.
 It only words the hint in an error."""
 
@@ -73,14 +69,6 @@ class Hooks:
         """Return the `taskq.testing.target.Target` of the URL, or None."""
 
 
-class _Calls(Protocol):
-    """The typed face of pluggy's hook caller."""
-
-    def taskq_open_broker(self, *, url: Url, clock: Clock) -> Broker | None: ...
-    def taskq_open_results(self, *, url: Url, clock: Clock) -> Results | None: ...
-    def taskq_target(self, *, url: Url, plugins: Plugins) -> Any | None: ...
-
-
 class Plugins:
     """The backends one application can use. Thread-safe once loaded."""
 
@@ -89,6 +77,7 @@ class Plugins:
         self._manager.add_hookspecs(Hooks)
         self._loaded = False
         self._schemes: dict[str, PluginInfo] = {}
+        self._owners: dict[str, object] = {}
         self._broken: dict[str, str] = {}
         memory = importlib.import_module("taskq.memory.plugin")
         self.register(memory.MemoryPlugin())
@@ -100,11 +89,16 @@ class Plugins:
             ImproperlyConfigured: it was made for another contract, misspells a
                 hook, or handles a scheme that another plugin has.
         """
-        self._manager.register(plugin)
+        if self._manager.is_registered(plugin):
+            raise ImproperlyConfigured(f"plugin {plugin!r} is registered already")
         try:
+            self._manager.register(plugin)
             return self._admit(plugin)
-        except BaseException:
-            self._manager.unregister(plugin)
+        except BaseException as error:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise ImproperlyConfigured(f"not a taskq plugin: {error}") from error
             raise
 
     def _admit(self, plugin: object) -> PluginInfo:
@@ -126,6 +120,7 @@ class Plugins:
                 )
         self._manager.check_pending()
         self._schemes.update(dict.fromkeys(info.schemes, info))
+        self._owners.update(dict.fromkeys(info.schemes, plugin))
         return info
 
     def load(self) -> list[PluginInfo]:
@@ -161,7 +156,8 @@ class Plugins:
             ImproperlyConfigured: the URL has an error.
         """
         url = self._resolve(url)
-        broker = self._calls.taskq_open_broker(url=url, clock=clock or SystemClock())
+        clock = clock or SystemClock()
+        broker: Broker | None = self._ask("taskq_open_broker", url, clock=clock)
         if broker is None:
             raise UnknownScheme(f"plugin for {url.scheme}:// opened no broker for {url}")
         return broker
@@ -169,7 +165,8 @@ class Plugins:
     def open_results(self, url: str | Url, *, clock: Clock | None = None) -> Results:
         """Return a client of the result store the URL names; raises as `open_broker`."""
         url = self._resolve(url)
-        results = self._calls.taskq_open_results(url=url, clock=clock or SystemClock())
+        clock = clock or SystemClock()
+        results: Results | None = self._ask("taskq_open_results", url, clock=clock)
         if results is None:
             raise UnknownScheme(
                 f"plugin for {url.scheme}:// keeps no results; set another `results` URL"
@@ -179,14 +176,16 @@ class Plugins:
     def target(self, url: str | Url) -> Any:
         """Return the conformance kit's target for the URL; raises as `open_broker`."""
         url = self._resolve(url)
-        target = self._calls.taskq_target(url=url, plugins=self)
+        target = self._ask("taskq_target", url, plugins=self)
         if target is None:
             raise UnknownScheme(f"plugin for {url.scheme}:// has no target for the conformance kit")
         return target
 
-    @property
-    def _calls(self) -> _Calls:
-        return cast("_Calls", self._manager.hook)
+    def _ask(self, hook: str, url: Url, **more: Any) -> Any:
+        """Call a hook of the plugin that declared the scheme, and of no other."""
+        owner = self._owners[url.scheme]
+        others = [plugin for plugin in self._manager.get_plugins() if plugin is not owner]
+        return self._manager.subset_hook_caller(hook, others)(url=url, **more)
 
     def _resolve(self, url: str | Url) -> Url:
         parsed = Url.parse(url)

@@ -10,6 +10,7 @@ one.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +21,7 @@ from taskq.names import check_name
 
 DEFAULT_NAMESPACE: Final = "taskq"
 MASK: Final = "***"
-_SECRET: Final = re.compile(r"pass|secret|token|key$|credential", re.IGNORECASE)
+_SECRET: Final = re.compile(r"pass|pwd|secret|token|key$|credential", re.IGNORECASE)
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
@@ -63,6 +64,10 @@ class Url:
                 "not a broker URL: expected scheme://…, such as redis://localhost, "
                 "sqlite:///tasks.db or memory://"
             )
+        if parts.fragment or "@" in parts.query.partition("=")[0]:
+            raise ImproperlyConfigured(
+                "not a broker URL: in names and passwords write # as %23, ? as %3F, @ as %40"
+            )
         query: dict[str, str] = {}
         for key, value in parse_qsl(parts.query, keep_blank_values=True):
             if key in query:
@@ -97,7 +102,7 @@ class Url:
             if key not in known:
                 raise UnknownOption(key, {*known, "namespace"}, what=f"{self.scheme}:// option")
             try:
-                found[key] = _boolean(text) if known[key] is bool else known[key](text)
+                found[key] = _converted(text, known[key])
             except ValueError:
                 shown = MASK if _SECRET.search(key) else repr(text)
                 raise ImproperlyConfigured(
@@ -134,6 +139,15 @@ class Url:
 
     def __repr__(self) -> str:
         return f"Url({self._text(mask=True)!r})"
+
+
+def _converted(text: str, kind: type) -> Any:
+    if kind is bool:
+        return _boolean(text)
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _boolean(text: str) -> bool:

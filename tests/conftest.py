@@ -1,0 +1,19 @@
+"""What all tests share: one profile for Hypothesis, and no broker from the surroundings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "taskq", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("taskq")
+
+
+@pytest.fixture(autouse=True)
+def _no_url_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ.keys() & {"TASKQ_BROKER_URL", "TASKQ_RESULT_URL"}:
+        monkeypatch.delenv(name)

@@ -66,7 +66,8 @@ class TaskQ:
     ) -> None:
         self.name = check_name(name, "application")
         self.conf = Settings()
-        self.conf.update(settings, broker_url=broker, result_url=results)
+        urls = {"broker_url": broker, "result_url": results}
+        self.conf.update(settings, **{key: url for key, url in urls.items() if url is not None})
         self.tasks: dict[str, Task[..., Any]] = {}
         self.clock = clock or SystemClock()
         self.plugins = plugins or Plugins()
@@ -262,7 +263,8 @@ class TaskQ:
             from taskq.app.bridge import Bridge  # loads asyncio
 
             with self._lock:
-                self._bridge = self._bridge or Bridge(lambda: self.results)
+                if self._bridge is None:
+                    self._bridge = Bridge(lambda: self.results)
         return self._bridge
 
     @property

@@ -91,8 +91,11 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        where = str(error).partition(" - at ")[0]
-        raise TypeError(f"argument {name!r}: {where}") from None
+        reason = str(error).partition(" - at ")[0]
+        if reason.startswith("Invalid") and "'" in reason:
+            # Such as "Invalid enum value 'x'", which shows what may be a secret.
+            reason = reason.partition("'")[0].rstrip()
+        raise TypeError(f"argument {name!r}: {reason}") from None
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 One thread per application makes their calls one after the other; another,
 started at the first `aget`, waits for all their results at once on one
-connection. Both are daemons, end with `close`, and are made anew in a child
-process.
+connection. Both end with `close`, and are made anew in a child process. A
+program that ends without `close` waits for a call under way, and for nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from taskq.app.result import AsyncResult, Waiting
 from taskq.clock import Seconds
 from taskq.contract.results import ResultRecord, Results
-from taskq.errors import BrokerError
+from taskq.errors import BrokerError, Closed
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Bridge:
 
     def __init__(self, results: Callable[[], Results]) -> None:
         self._results = results
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self._pid = 0
         self._calls: ThreadPoolExecutor | None = None
         self._arrivals: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
@@ -44,11 +44,11 @@ class Bridge:
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a synchronous call in the application's thread."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._start(), lambda: function(*args, **kwargs))
+        return await loop.run_in_executor(self._start()[0], lambda: function(*args, **kwargs))
 
     async def wait_for(self, result: AsyncResult[Any], limit: Seconds) -> ResultRecord:
         """Return the final record of a result; raises as `AsyncResult.get`."""
-        self._start()
+        arrivals = self._start()[1]
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultRecord] = loop.create_future()
 
@@ -64,19 +64,27 @@ class Bridge:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(settle, answer)
 
-        self._arrivals.put(Waiting(result, limit, tell))
-        return await future
+        waiting = Waiting(result, limit, tell)
+        arrivals.put(waiting)
+        try:
+            return await future
+        finally:
+            waiting.abandoned = True
 
     def close(self) -> None:
-        """End both threads. Calls under way are finished first."""
-        with self._lock:
+        """End both threads. Calls under way are finished first; waits end with `Closed`."""
+        with self._lock():
             if self._calls is not None and self._pid == os.getpid():
-                self._calls.shutdown()
                 self._arrivals.put(None)
+                self._calls.shutdown()
             self._calls = None
 
-    def _start(self) -> ThreadPoolExecutor:
-        with self._lock:
+    def _lock(self) -> threading.Lock:
+        """Return this process's lock: one from before a fork may be held for ever."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
+    def _start(self) -> tuple[ThreadPoolExecutor, queue.SimpleQueue[Waiting | None]]:
+        with self._lock():
             if self._calls is None or self._pid != os.getpid():
                 self._pid = os.getpid()
                 self._calls = ThreadPoolExecutor(1, thread_name_prefix="taskq-async")
@@ -84,7 +92,7 @@ class Bridge:
                 threading.Thread(
                     target=self._watch, args=(self._arrivals,), name="taskq-results", daemon=True
                 ).start()
-            return self._calls
+            return self._calls, self._arrivals
 
     def _watch(self, arrivals: queue.SimpleQueue[Waiting | None]) -> None:
         waiting: list[Waiting] = []
@@ -94,10 +102,12 @@ class Bridge:
                 while True:
                     arrival = arrivals.get(block=not waiting)
                     if arrival is None:
+                        _tell_all(waiting, Closed("the application was closed"))
                         return
                     waiting.append(arrival)
             except queue.Empty:
                 pass
+            waiting = [w for w in waiting if not w.abandoned]
             ids = list({w.result.id for w in waiting})
             try:
                 found = self._results().wait(ids, timeout=SLICE)
@@ -106,9 +116,15 @@ class Bridge:
                 if thorough:
                     next_verdict = now + VERDICT_INTERVAL
                 waiting = [w for w in waiting if not _look(w, found, thorough, now)]
+            except Closed as error:
+                _tell_all(waiting, error)
+                waiting = []
             except BrokerError:
                 waiting = [w for w in waiting if time.monotonic() < w.deadline or not _late(w)]
                 time.sleep(PAUSE_AFTER_ERROR)
+            except Exception as error:  # noqa: BLE001 - who hears nothing would wait for ever
+                _tell_all(waiting, error)
+                waiting = []
 
 
 def _look(waiting: Waiting, found: dict[str, ResultRecord], thorough: bool, now: float) -> bool:
@@ -116,6 +132,11 @@ def _look(waiting: Waiting, found: dict[str, ResultRecord], thorough: bool, now:
     if record is None and not thorough and now < waiting.deadline:
         return False
     return waiting.look(record)
+
+
+def _tell_all(waiting: list[Waiting], error: Exception) -> None:
+    for one in waiting:
+        one.tell(error)
 
 
 def _late(waiting: Waiting) -> bool:

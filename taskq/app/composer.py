@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskq.app.request import Request
 from taskq.app.routing import Router, check_priority
-from taskq.app.settings import seconds
+from taskq.app.settings import instant, seconds
 from taskq.app.signature import CallOptions
 from taskq.app.task import Task
 from taskq.clock import Seconds, to_microseconds
@@ -19,6 +19,7 @@ from taskq.ids import new_id
 from taskq.names import check_name
 from taskq.wire import envelope as wire
 from taskq.wire.envelope import Envelope, Scalar
+from taskq.wire.tagged import lower
 
 if TYPE_CHECKING:
     from taskq.app.application import TaskQ
@@ -40,6 +41,7 @@ class Composer:
         options: CallOptions,
         parent: Request | None,
     ) -> Send:
+        _check_args(args)
         task = self._app.tasks.get(name)
         if task is not None:
             task.arguments.convert(args, kwargs)
@@ -74,8 +76,6 @@ class Composer:
         return _timed(message, options, task.options.expires if task is not None else None)
 
     def _write(self, header: Envelope, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-        if not isinstance(args, list | tuple):
-            raise TypeError("args must be a list or tuple of the task's arguments")
         data = wire.write(header, self._app.codecs.default.encode((tuple(args), dict(kwargs))))
         if len(data) > self._conf.message_limit:
             raise EncodingError(
@@ -107,11 +107,7 @@ class Composer:
 
     def rewrite(self, request: Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Return the envelope of a run with other arguments, for a retry."""
-        meta: dict[str, Scalar] = {}
-        if request.root_id is not None:
-            meta["root"] = request.root_id
-        if request.parent_id is not None:
-            meta["parent"] = request.parent_id
+        _check_args(args)
         header = Envelope(
             v=wire.VERSION,
             id=request.id,
@@ -119,10 +115,15 @@ class Composer:
             queue=request.queue,
             created=to_microseconds(request.created),
             type=self._app.codecs.default.content_type,
-            meta=meta,
+            meta=dict(request.meta),
             headers=dict(request.headers),
         )
         return self._write(header, args, kwargs)
+
+
+def _check_args(args: object) -> None:
+    if not isinstance(args, list | tuple):
+        raise TypeError("args must be a list or tuple of the task's arguments")
 
 
 _SCALARS: Final = (str, int, float, bool, type(None))
@@ -132,12 +133,15 @@ def check_headers(headers: Mapping[Any, Any]) -> dict[str, Scalar]:
     """Return the headers as a dictionary of scalars.
 
     Raises:
-        EncodingError: a key is no string, or a value is no scalar.
+        EncodingError: a key is no string, or a value is no scalar, or NaN.
     """
+    checked: dict[str, Scalar] = {}
     for key, value in headers.items():
-        if not isinstance(key, str) or not isinstance(value, _SCALARS):
+        scalar = lower(value)
+        if not isinstance(key, str) or not isinstance(scalar, _SCALARS):
             raise EncodingError("headers must map strings to strings, numbers, booleans or None")
-    return dict(headers)
+        checked[str.__str__(key)] = scalar
+    return checked
 
 
 def _timed(message: Message, options: CallOptions, own_ttl: Seconds | None) -> Send:
@@ -146,19 +150,13 @@ def _timed(message: Message, options: CallOptions, own_ttl: Seconds | None) -> S
         raise ImproperlyConfigured("give countdown or eta, not both")
     ttl, end = own_ttl, None
     if isinstance(expires, dt.datetime):
-        ttl, end = None, _instant(expires, "expires")
+        ttl, end = None, instant(expires, "expires")
     elif expires is not None:
         ttl = seconds(expires, "expires")
     return Send(
         message,
         delay=0.0 if countdown is None else seconds(countdown, "countdown"),
-        eta=None if eta is None else _instant(eta, "eta"),
+        eta=None if eta is None else instant(eta, "eta"),
         ttl=ttl,
         expires=end,
     )
-
-
-def _instant(moment: object, what: str) -> float:
-    if not isinstance(moment, dt.datetime) or moment.tzinfo is None:
-        raise ImproperlyConfigured(f"{what} must be a datetime with a time zone, such as UTC")
-    return moment.timestamp()

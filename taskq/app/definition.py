@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
@@ -30,7 +29,9 @@ class Definition(TypedDict, total=False):
     name: str
     """Module and function name, if left out."""
     queue: str
+    """Where it goes, unless a route or the call says otherwise."""
     priority: int
+    """0 to 9; 9 is the most urgent."""
     max_retries: int | None
     """3; None: without end. Stating it makes every exception a reason to retry."""
     default_retry_delay: Seconds | dt.timedelta
@@ -48,6 +49,7 @@ class Definition(TypedDict, total=False):
     max_deliveries: int
     """Lost workers after which the task is given up: 5; at least 2."""
     ignore_result: bool
+    """Drop what it returns."""
     expires: Seconds | dt.timedelta
     """Do not start later than this after it was sent."""
 
@@ -131,7 +133,7 @@ def retry_policy(options: Mapping[str, Any]) -> RetryPolicy:
     Raises:
         ImproperlyConfigured: a value is out of its range.
     """
-    stated = options.get("max_retries") is not None or bool(options.get("retry_backoff"))
+    stated = "max_retries" in options or bool(options.get("retry_backoff"))
     autoretry = options.get("autoretry_for", (Exception,) if stated else ())
     limit = options.get("max_retries", DEFAULT_MAX_RETRIES)
     if limit is not None and (not isinstance(limit, int) or limit < 0):
@@ -141,7 +143,9 @@ def retry_policy(options: Mapping[str, Any]) -> RetryPolicy:
         max_retries=limit,
         default_delay=_duration(options, "default_retry_delay", DEFAULT_RETRY_DELAY),
         autoretry_for=_exceptions(autoretry, "autoretry_for"),
-        backoff=float(backoff) if not isinstance(backoff, bool) else (1.0 if backoff else 0.0),
+        backoff=float(backoff)
+        if isinstance(backoff, bool)
+        else _duration(options, "retry_backoff", 0),
         backoff_max=_duration(options, "retry_backoff_max", DEFAULT_BACKOFF_MAX),
         jitter=bool(options.get("retry_jitter", True)),
         throws=_exceptions(options.get("throws", ()), "throws"),
@@ -150,7 +154,7 @@ def retry_policy(options: Mapping[str, Any]) -> RetryPolicy:
 
 def _duration(options: Mapping[str, Any], key: str, default: Seconds) -> Seconds:
     value = seconds(options.get(key, default), key)
-    if value < 0 or not math.isfinite(value):
+    if value < 0:
         raise ImproperlyConfigured(f"{key} must not be negative")
     return value
 

@@ -14,7 +14,8 @@ def autodiscover(packages: Sequence[str], related_name: str) -> list[str]:
     """
     imported: list[str] = []
     for package in packages:
-        importlib.import_module(package)
+        if not hasattr(importlib.import_module(package), "__path__"):
+            continue
         name = f"{package}.{related_name}"
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)

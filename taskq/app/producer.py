@@ -9,55 +9,82 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from taskq.clock import Seconds
 from taskq.contract.broker import Broker
 from taskq.contract.message import Send
-from taskq.errors import EnqueueError, SendError
+from taskq.errors import ConnectionFailed, EnqueueError, OutcomeUnknown, SendError, ServerRefused
 
 FIRST_PAUSE: Final[Seconds] = 0.02
 LONGEST_PAUSE: Final[Seconds] = 1.0
+SHORTEST_TRY: Final[Seconds] = 0.001
 
 
-def enqueue(broker: Broker, items: Sequence[Send], timeout: Seconds) -> None:
+def enqueue(
+    broker: Broker,
+    items: Sequence[Send],
+    timeout: Seconds,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[Seconds], object] = time.sleep,
+) -> None:
     """Send the items, or raise within `timeout` seconds.
+
+    `now` and `sleep` are for tests.
 
     Raises:
         EnqueueError: says of each id whether it was sent, not sent, or may have been.
     """
-    deadline = time.monotonic() + timeout
-    try:
-        broker.send(items, timeout=timeout)
-    except SendError as error:
-        _insist(broker, items, deadline, error)
-
-
-def _insist(broker: Broker, items: Sequence[Send], deadline: float, error: SendError) -> None:
-    sent, unknown = set(error.sent), set(error.unknown)
+    deadline = now() + timeout
+    error = _attempt(broker, items, timeout)
+    sent: set[str] = set()
+    unknown: set[str] = set()
     pause = FIRST_PAUSE
-    while True:
+    while error is not None:
+        sent.update(error.sent)
+        unknown = (unknown | set(error.unknown)) - sent
         again = set(error.unsent)
         if broker.capabilities.unique_ids:
             again |= unknown
-        left = deadline - time.monotonic()
-        if error.refused or not again or left <= pause:
+        if error.refused or not again or deadline - now() <= pause:
             raise _verdict(items, sent, unknown, error) from error
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         pause = min(pause * 2, LONGEST_PAUSE)
         rest = [item for item in items if item.message.id in again]
-        try:
-            broker.send(rest, timeout=max(deadline - time.monotonic(), 0.001))
-        except SendError as next_error:
-            error = next_error
-            sent.update(error.sent)
-            unknown = (unknown | set(error.unknown)) - sent
-        else:
+        next_error = _attempt(broker, rest, max(deadline - now(), SHORTEST_TRY))
+        if next_error is None:
+            sent |= again
             unknown -= again
-            if not unknown:
-                return
-            error = SendError(str(error), unknown=sorted(unknown))
+            if unknown:
+                raise _verdict(items, sent, unknown, error) from error
+        error = next_error
+
+
+def _attempt(broker: Broker, items: Sequence[Send], timeout: Seconds) -> SendError | None:
+    """Send once; return what went wrong, with every id named in it.
+
+    An id that the broker's error does not name may have been sent: of what
+    nobody vouches for, "unsent" would be a guess.
+    """
+    ids = [item.message.id for item in items]
+    try:
+        broker.send(items, timeout=timeout)
+    except SendError as error:
+        named = {*error.sent, *error.unsent, *error.unknown}
+        error.unknown += tuple(id for id in ids if id not in named)
+        return error
+    except (ConnectionFailed, ServerRefused) as error:
+        refused = isinstance(error, ServerRefused)
+        failure = SendError(str(error), unsent=ids, refused=refused)
+        failure.__cause__ = error
+        return failure
+    except OutcomeUnknown as error:
+        failure = SendError(str(error), unknown=ids)
+        failure.__cause__ = error
+        return failure
+    return None
 
 
 def _verdict(

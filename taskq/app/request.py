@@ -27,6 +27,8 @@ class Request(msgspec.Struct):
     run: int = 0
     """Grows with every run, whatever caused it."""
     headers: Mapping[str, Any] = {}
+    meta: Mapping[str, Any] = {}
+    """The system's own headers, which a retry hands on."""
     root_id: str | None = None
     parent_id: str | None = None
     hostname: str = ""

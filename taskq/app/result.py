@@ -96,7 +96,7 @@ class AsyncResult(Generic[R]):
 
     async def aget(self, timeout: Seconds | None = None, propagate: bool = True) -> R:
         """Do what `get` does, without blocking the event loop."""
-        self._refuse_waiting(disable_sync_subtasks=not self._in_coroutine())
+        self._refuse_waiting(disable_sync_subtasks=True)
         limit = self.app.conf.result_timeout if timeout is None else timeout
         record = await self.app.bridge.wait_for(self, limit)
         return self._open(record, propagate)
@@ -191,7 +191,8 @@ class AsyncResult(Generic[R]):
     def give_up(self, limit: Seconds) -> NoReturn:
         """Raise the error of a wait that took `limit` seconds."""
         state = self.state
-        raise TimeoutError(f"task {self.id} is {state} after {limit:g} s", state=state)
+        when = f"after {limit:g} s" if limit else "and has no result yet"
+        raise TimeoutError(f"task {self.id} is {state} {when}", state=state)
 
     def _refuse_waiting(self, disable_sync_subtasks: bool) -> None:
         if disable_sync_subtasks and current_request() is not None:
@@ -199,10 +200,6 @@ class AsyncResult(Generic[R]):
                 "a task must not wait for another: all slots may end up waiting; pass "
                 "disable_sync_subtasks=False if that cannot happen here"
             )
-
-    @staticmethod
-    def _in_coroutine() -> bool:
-        return current_request() is None
 
     # -- Looking
 
@@ -249,7 +246,7 @@ class AsyncResult(Generic[R]):
 class Waiting:
     """One `aget` under way: who waits, until when, and how to tell them."""
 
-    __slots__ = ("deadline", "limit", "result", "tell")
+    __slots__ = ("abandoned", "deadline", "limit", "result", "tell")
 
     def __init__(
         self, result: AsyncResult[Any], limit: Seconds, tell: Callable[[object], None]
@@ -258,9 +255,13 @@ class Waiting:
         self.limit = limit
         self.deadline = time.monotonic() + limit
         self.tell = tell
+        self.abandoned = False
+        """Nobody waits any more."""
 
     def look(self, record: ResultRecord | None) -> bool:
         """Tell the waiter if there is something to tell; say whether there was."""
+        if self.abandoned:
+            return True
         try:
             record = record or self.result.verdict()
             if record is None and time.monotonic() >= self.deadline:

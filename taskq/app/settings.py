@@ -6,6 +6,8 @@ of the wrong type is an error at once, never ignored.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from taskq.clock import Seconds
+from taskq.clock import Seconds, Timestamp
 from taskq.contract.message import DEFAULT_MAX_DELIVERIES, DEFAULT_PRIORITY
 from taskq.errors import ImproperlyConfigured, UnknownOption
+from taskq.names import check_name
+from taskq.url import MASK, Url
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -41,11 +45,14 @@ class Settings(msgspec.Struct, kw_only=True):
     task_serializer: str = "json"
     """Format of arguments and results: json or msgpack. Both are always read."""
     task_default_queue: str = "default"
+    """Where tasks go that neither call nor route nor task sends elsewhere; also what a worker
+    serves if it is given no queues."""
     task_default_priority: Priority = DEFAULT_PRIORITY
     """0 to 9; 9 is the most urgent."""
     task_routes: dict[str, str | dict[str, str | int]] = {}
     """Task name or pattern (`mail.*`) to a queue, or to `{"queue": …, "priority": …}`."""
     task_ignore_result: bool = False
+    """Drop what tasks return, unless the task or the call says otherwise."""
     task_max_deliveries: Annotated[int, msgspec.Meta(ge=2)] = DEFAULT_MAX_DELIVERIES
     """Lost leases after which a task is given up."""
 
@@ -69,6 +76,12 @@ class Settings(msgspec.Struct, kw_only=True):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, check(name, value))
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, shown(name, getattr(self, name))) for name in self.__struct_fields__]
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Change several settings; all or none."""
@@ -94,9 +107,26 @@ def check(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         value = list(value)
     try:
-        return msgspec.convert(value, _TYPES[name])
+        checked = msgspec.convert(value, _TYPES[name])
     except msgspec.ValidationError as error:
         raise ImproperlyConfigured(f"setting {name}: {error}") from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise ImproperlyConfigured(f"setting {name}: expected a finite number")
+    if name in ENVIRONMENT and checked == "":
+        raise ImproperlyConfigured(f"setting {name} is empty; leave it out for the default")
+    if name == "task_default_queue":
+        check_name(checked, "queue")
+    return checked
+
+
+def shown(name: str, value: Any) -> Any:
+    """Return a setting's value as it may be shown to anybody, without passwords."""
+    if value is None or name not in ENVIRONMENT:
+        return value
+    try:
+        return str(Url.parse(value))
+    except ImproperlyConfigured:
+        return MASK
 
 
 def from_environment(name: str) -> str | None:
@@ -123,10 +153,24 @@ def seconds(value: Any, what: str) -> Seconds:
         ImproperlyConfigured: it is neither, or not finite.
     """
     import datetime as dt
-    import math
 
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(value):
+                return float(value)
     raise ImproperlyConfigured(f"{what} must be a number of seconds or a timedelta")
+
+
+def instant(value: Any, what: str) -> Timestamp:
+    """Return an instant given as a datetime.
+
+    Raises:
+        ImproperlyConfigured: it is none, or has no time zone.
+    """
+    import datetime as dt
+
+    if isinstance(value, dt.datetime) and value.utcoffset() is not None:
+        return value.timestamp()
+    raise ImproperlyConfigured(f"{what} must be a datetime with a time zone, such as UTC")

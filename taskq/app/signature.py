@@ -29,11 +29,15 @@ class CallOptions(TypedDict, total=False):
     expires: Seconds | dt.timedelta | dt.datetime | None
     """Do not start after this long from now, or after this instant."""
     queue: str | None
+    """Where it goes, whatever routes and the task say."""
     priority: int | None
+    """0 to 9; 9 is the most urgent."""
     task_id: str | None
     """Any legal name; a UUIDv7 if left out."""
     headers: Mapping[str, str | int | float | bool | None] | None
+    """For the task to read: `self.request.headers`."""
     ignore_result: bool | None
+    """Drop what it returns, or keep it, whatever the task says."""
 
 
 class Signature(msgspec.Struct, Generic[R], frozen=True):

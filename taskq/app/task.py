@@ -14,7 +14,7 @@ from taskq.app.arguments import Arguments
 from taskq.app.request import Request, current_request, enter, leave
 from taskq.app.result import AsyncResult
 from taskq.app.retry import RetryPolicy
-from taskq.app.settings import seconds
+from taskq.app.settings import instant, seconds
 from taskq.app.signature import CallOptions, Signature
 from taskq.clock import Seconds
 from taskq.errors import MaxRetriesExceededError, Retry
@@ -161,7 +161,7 @@ class Task(Generic[P, R]):
             )
         delay = None if countdown is None else seconds(countdown, "countdown")
         if eta is not None:
-            delay = max(0.0, eta.timestamp() - time.time())
+            delay = max(0.0, instant(eta, "eta") - time.time())
         envelope = None
         if args is not None or kwargs is not None:
             new_args = request.args if args is None else args

@@ -20,7 +20,15 @@ MSGPACK: Final = "application/msgpack"
 DEFAULT_LIMIT: Final = 1024 * 1024
 """Largest envelope or result, in bytes."""
 
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKETS: Final = re.compile(
+    rb"""
+    [^"\[\]{}]*+ (?: "(?:[^"\\]++|\\.?)*+"?+ [^"\[\]{}]*+ )*+
+    (?: ([\[{]++) | ([\]}]++) | \Z )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""The next brackets outside of strings, or the end. It matches everywhere and
+gives nothing back, so that no byte of a hostile text is looked at twice."""
 
 
 class Codec(Protocol):
@@ -69,14 +77,20 @@ class JsonCodec:
             value = self._decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DecodeError(f"not JSON: {str(error)[:200]}") from None
-        if b":" in data and self._encode(value) != data:
+        if b":" not in data:
+            return value
+        if self._encode(value) != data:
             # Not as we would have written it: from another program, perhaps with duplicate keys.
             value = strict_json(data)
         return lift(value, self._types) if b'"$' in data or b"\\u0024" in data else value
 
 
 class MsgpackCodec:
-    """MessagePack without extension types."""
+    """MessagePack in its shortest form, without extension types and duplicate keys.
+
+    Writers are free in how long they write a number or a length, and no reader
+    of ours counts keys; one form per value leaves nothing to disagree on.
+    """
 
     content_type = MSGPACK
 
@@ -96,11 +110,15 @@ class MsgpackCodec:
     def decode(self, data: bytes) -> Any:
         try:
             value = self._decode(data)
+            shortest = self._encode(value) == data
         except RecursionError:
             raise DecodeError(f"nested deeper than {DEPTH_LIMIT} levels", code="too_deep") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
             raise DecodeError(f"not MessagePack: {str(error)[:200]}") from None
-        return lift(value, self._types)
+        lifted = lift(value, self._types)
+        if not shortest:
+            raise DecodeError("MessagePack with a key twice, or not in its shortest form")
+        return lifted
 
 
 class Codecs:
@@ -138,16 +156,14 @@ def check_depth(data: bytes) -> None:
     Raises:
         DecodeError: with code `too_deep`.
     """
-    if data.count(b"[") + data.count(b"{") <= DEPTH_LIMIT:
+    if len(data) <= DEPTH_LIMIT or data.count(b"[") + data.count(b"{") <= DEPTH_LIMIT:
         return
     depth = 0
-    for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
-        depth += 1 if byte in b"[{" else -1
+    for found in _BRACKETS.finditer(data):
+        opening, closing = found.span(1), found.span(2)
+        depth += opening[1] - opening[0] - (closing[1] - closing[0])
         if depth > DEPTH_LIMIT:
             raise DecodeError(f"nested deeper than {DEPTH_LIMIT} levels", code="too_deep")
-
-
-_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def strict_json(data: bytes) -> Any:
@@ -159,7 +175,10 @@ def strict_json(data: bytes) -> Any:
         DecodeError: malformed, or a key stands twice in one object.
     """
     try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        # As text: from bytes, json would guess at other encodings than UTF-8.
+        return json.loads(
+            data.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
     except DecodeError:
         raise
     except (ValueError, RecursionError) as error:

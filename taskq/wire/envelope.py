@@ -10,13 +10,13 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from taskq.errors import DecodeError, NewerEnvelope
-from taskq.names import is_name
+from taskq.errors import DecodeError, EncodingError, NewerEnvelope
+from taskq.names import are_names
 from taskq.wire.codecs import DEFAULT_LIMIT, JSON, check_depth, strict_json
 
 VERSION: Final = 1
 HEADER_LIMIT: Final = 64 * 1024
-"""Largest first line, in bytes."""
+"""Largest first line, in bytes, its end included."""
 
 Scalar: TypeAlias = str | int | float | bool | None
 """What a header's value may be."""
@@ -47,8 +47,21 @@ _decode: Final = msgspec.json.Decoder(Envelope).decode
 
 
 def write(envelope: Envelope, body: bytes) -> bytes:
-    """Return the bytes that travel."""
-    return b"%b\n%b" % (_encode(envelope), body)
+    """Return the bytes that travel.
+
+    Raises:
+        EncodingError: the first line is too long, or holds a lone surrogate.
+    """
+    try:
+        line = _encode(envelope)
+    except UnicodeEncodeError:
+        raise EncodingError("a header holds a lone surrogate; it is not valid Unicode") from None
+    if len(line) >= HEADER_LIMIT:
+        raise EncodingError(
+            f"the headers make a first line of {len(line)} bytes, over the limit of "
+            f"{HEADER_LIMIT}; send them as arguments instead"
+        )
+    return b"%b\n%b" % (line, body)
 
 
 def read(data: bytes, *, limit: int = DEFAULT_LIMIT) -> tuple[Envelope, bytes]:
@@ -69,14 +82,15 @@ def read(data: bytes, *, limit: int = DEFAULT_LIMIT) -> tuple[Envelope, bytes]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         _explain(line)
         raise DecodeError("not an envelope: a field is missing or of the wrong type") from None
-    if envelope.v != VERSION or envelope.encoding:
-        raise NewerEnvelope(_newer(envelope.v))
+    if envelope.v != VERSION:
+        raise _other_version(envelope.v)
+    if envelope.encoding:
+        raise NewerEnvelope(f"body is encoded as {envelope.encoding[:40]!a}: upgrade the worker")
     if _encode(envelope) != line:
         # Not as we would have written it; then it must at least not contradict itself.
         strict_json(line)
-    for name in (envelope.id, envelope.task, envelope.queue):
-        if not is_name(name):
-            raise DecodeError("not an envelope: id, task or queue is no legal name")
+    if not are_names(envelope.id, envelope.task, envelope.queue):
+        raise DecodeError("not an envelope: id, task or queue is no legal name")
     return envelope, data[end + 1 :]
 
 
@@ -88,12 +102,17 @@ def _explain(line: bytes) -> None:
         raise DecodeError("not an envelope: the first line is no JSON object")
     version = header.get("v")
     if isinstance(version, int) and not isinstance(version, bool):
-        if version > VERSION:
-            raise NewerEnvelope(_newer(version))
+        if version != VERSION:
+            raise _other_version(version)
         unknown = sorted(header.keys() - _KNOWN)
-        if version == VERSION and unknown:
+        if unknown:
             raise NewerEnvelope(f"uses {unknown[0][:40]!a}, which this version does not know")
 
 
-def _newer(version: int) -> str:
-    return f"envelope version {version}; this taskq reads {VERSION}: upgrade the worker"
+def _other_version(version: int) -> DecodeError:
+    if version < VERSION:
+        return DecodeError(f"envelope version {str(version)[:40]} does not exist")
+    shown = str(version)[:40]
+    return NewerEnvelope(
+        f"envelope version {shown}; this taskq reads {VERSION}: upgrade the worker"
+    )

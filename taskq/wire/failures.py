@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from taskq.errors import EncodingError, TaskError
+from taskq.errors import TaskError
 from taskq.wire.codecs import Codec
 
 TEXT_LIMIT: Final = 4096
@@ -48,11 +48,12 @@ class RemoteTraceback(Exception):
 def describe(error: BaseException, codec: Codec) -> Failure:
     """Return an exception as data. Never raises, whatever its class does."""
     cls = type(error)
-    args: list[Any] | None = list(error.args)
+    args: list[Any] | None
     try:
+        args = list(error.args)
         if len(codec.encode(args)) > TEXT_LIMIT:
             args = None
-    except (EncodingError, RecursionError):
+    except Exception:  # noqa: BLE001 - besides EncodingError, what the arguments' classes raise
         args = None
     return Failure(
         name=f"{cls.__module__}.{cls.__qualname__}",
@@ -66,7 +67,7 @@ def safe_text(value: object) -> str:
     """Return `str(value)`, shortened, or something harmless where that raises."""
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - a user's __str__ may raise anything
+    except BaseException as error:  # noqa: BLE001 - a user's __str__ may raise anything
         text = f"<{type(value).__qualname__} whose __str__ raised {type(error).__qualname__}>"
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"
@@ -92,7 +93,8 @@ def _find(name: str, allowed: frozenset[str]) -> type[Exception] | None:
             module = module.rpartition(".")[0]
         found = sys.modules.get(module)
         for part in name[len(module) + 1 :].split("."):
-            found = getattr(found, part, None) if found is not None else None
+            # Not getattr: a module's or a metaclass's __getattr__ may import or run anything.
+            found = getattr(found, "__dict__", {}).get(part)
     if not isinstance(found, type) or not issubclass(found, Exception):
         return None
     if f"{found.__module__}.{found.__qualname__}" != name and name not in allowed:
@@ -101,10 +103,14 @@ def _find(name: str, allowed: frozenset[str]) -> type[Exception] | None:
 
 
 def _instance(cls: type[Exception], args: list[Any]) -> Exception | None:
-    """Make the exception without running a constructor written in Python."""
+    """Make the exception without running a constructor written in Python.
+
+    The built-in base is initialised, since it may hold more than `args`.
+    """
     native = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
         error: Exception = native.__new__(cls, *args)
+        native.__init__(error, *args)  # type: ignore[misc]  # of the built-in class itself
         error.args = tuple(args)
         str(error)
     except Exception:  # noqa: BLE001 - the stored arguments may not fit the class's __str__
@@ -115,7 +121,7 @@ def _instance(cls: type[Exception], args: list[Any]) -> Exception | None:
 def _format(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - as in `safe_text`
+    except BaseException:  # noqa: BLE001 - as in `safe_text`
         text = f"{type(error).__qualname__}: {safe_text(error)}\n"
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= TRACEBACK_LIMIT else text[:TRACEBACK_LIMIT] + "…\n"

@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from taskq.errors import DecodeError
-from taskq.wire.codecs import JSON, Codec, Codecs
+from taskq.wire.codecs import JSON, Codec, Codecs, check_depth, strict_json
+from taskq.wire.envelope import HEADER_LIMIT
 from taskq.wire.failures import Failure
 
 VERSION: Final = 1
@@ -61,13 +62,23 @@ def read(payload: bytes) -> tuple[Outcome, bytes]:
     Raises:
         DecodeError: these are not the bytes of a result.
     """
-    end = payload.find(b"\n")
+    end = payload.find(b"\n", 0, HEADER_LIMIT)
+    if end < 0:
+        raise DecodeError("not a result: no first line")
+    line = payload[:end]
     try:
-        outcome = _decode(payload[: max(end, 0)])
+        outcome = _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        check_depth(line)
         raise DecodeError(f"not a result: {str(error)[:200]}") from None
+    if _encode(outcome) != line:
+        # Not as we would have written it; then it must at least not contradict itself.
+        check_depth(line)
+        strict_json(line)
     if outcome.v != VERSION:
-        raise DecodeError(f"result version {outcome.v}; this taskq reads {VERSION}: upgrade it")
+        raise DecodeError(
+            f"result version {str(outcome.v)[:40]}; this taskq reads {VERSION}: upgrade it"
+        )
     return outcome, payload[end + 1 :]
 
 

@@ -60,7 +60,9 @@ class Executor:
             # here, since a logger would look at it again.
             detail = f"{type(error).__qualname__} was raised while its outcome was described"
             log.error("task message %s: %s", delivery.id, detail)  # noqa: TRY400
-            return Dead(delivery, "failed", detail)
+            failure = Failure("taskq.errors.TaskError", detail, "")
+            record = self._failure_record("", delivery, Status.FAILURE, failure)
+            return Dead(delivery, "failed", detail, record)
 
     def _run(
         self, delivery: Delivery, run_coroutine: RunCoroutine, on_start: OnStart

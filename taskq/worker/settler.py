@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 1000
 IDLE_WAIT: Final[Seconds] = 1.0
+PAUSES_PER_LEASE: Final = 6
 REFUSALS: Final = 5
 """How often one settlement may be refused, by a server that takes others, before its
 lease is left to end."""
@@ -54,6 +55,8 @@ class Settler(Service):
         self._results = results
         self._shelf = shelf
         self._lease = lease
+        # A settlement that waits out its own lease lets a finished task run again.
+        self.longest_pause = lease / PAUSES_PER_LEASE
         self._gathered: queue.SimpleQueue[Settlement | threading.Event] = queue.SimpleQueue()
         self._batch: list[Settlement] = []
         self._flushed: list[threading.Event] = []

@@ -47,9 +47,12 @@ class Collector:
 
         Raises:
             TaskFailed: one is no answer but a failure.
+            ResultError: none came, and the oldest task cannot answer any more.
         """
         window = list(itertools.islice(self._open, WINDOW))
         found = self._app.results.wait(window, timeout=timeout)
+        if window and not found:
+            self._app.AsyncResult(window[0]).verdict()
         for id, record in found.items():
             self._take(id, record)
         return len(found)

@@ -18,7 +18,7 @@ from taskq.errors import (
     SendError,
     ServerRefused,
 )
-from tests.unit.redis.redis_server import free_port, item, soon
+from tests.integration.redis.redis_server import free_port, item, soon
 
 
 @pytest.fixture

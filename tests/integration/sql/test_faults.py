@@ -24,7 +24,7 @@ from taskq.errors import (
 )
 from taskq.url import Url
 from taskq_sql import plugin, sqlite
-from tests.unit.sql.conftest import Open, sends
+from tests.integration.sql.conftest import Open, sends
 
 
 def dialect(url: str) -> sqlite.SqliteDialect:
@@ -53,7 +53,7 @@ def test_three_slashes_are_relative_and_four_absolute(
         ("sqlite+other:///a.db", "leave the driver out"),
         ("sqlite:///a.db?synchronous=maybe", "full, normal, off"),
         ("sqlite:///a.db?timeout=0", "not above 0"),
-        ("sqlite:///a.db?timeout=nan", "not above 0"),
+        ("sqlite:///a.db?timeout=nan", "not of type float"),
     ],
 )
 def test_a_wrong_url_is_refused_with_the_cure(url: str, cure: str) -> None:

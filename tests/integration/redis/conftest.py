@@ -13,7 +13,7 @@ from taskq_redis.client import Client
 from taskq_redis.options import Options
 from taskq_redis.results import RedisResults
 from tests.servers import missing
-from tests.unit.redis.redis_server import Server
+from tests.integration.redis.redis_server import Server
 
 
 @pytest.fixture(scope="session")

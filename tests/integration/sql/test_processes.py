@@ -21,7 +21,7 @@ from taskq.contract.settlement import Ack
 from taskq.errors import Closed
 from taskq.url import Url
 from taskq_sql import plugin
-from tests.unit.sql.conftest import Open, open_broker, sends
+from tests.integration.sql.conftest import Open, open_broker, sends
 
 PROCESSES = 6
 SHARE = 60
@@ -31,7 +31,7 @@ SPAWN = multiprocessing.get_context("spawn")
 WRITER = """
 import sys
 from pathlib import Path
-from tests.unit.sql.conftest import open_broker, sends
+from tests.integration.sql.conftest import open_broker, sends
 broker = open_broker(Path(sys.argv[1]))
 for number in range(100_000):
     ids = [f"{sys.argv[2]}-{number}-{part}" for part in range(5)]

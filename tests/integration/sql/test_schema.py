@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine
 
 from taskq.errors import NotSupported
 from taskq_sql import schema, statements
-from tests.unit.sql.conftest import Open, sends
+from tests.integration.sql.conftest import Open, sends
 
 
 def columns(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
@@ -60,7 +60,7 @@ def test_a_newer_schema_is_used_if_it_allows_that_and_refused_if_not(
 
 def test_alembic_stays_out_of_a_process_that_makes_or_finds_its_tables(path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tests.unit.sql.conftest import open_broker;"
+        "import sys; from pathlib import Path; from tests.integration.sql.conftest import open_broker;"
         f"open_broker(Path({str(path)!r})).stats(); assert 'alembic' not in sys.modules"
     )
     for _ in ("makes", "finds"):
