@@ -12,8 +12,8 @@ from taskq_redis.broker import RedisBroker
 from taskq_redis.client import Client
 from taskq_redis.options import Options
 from taskq_redis.results import RedisResults
-from tests.servers import missing
 from tests.integration.redis.redis_server import Server
+from tests.servers import missing
 
 
 @pytest.fixture(scope="session")
