@@ -53,9 +53,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Run mypy in strict mode over every package."""
+    """Run mypy in strict mode, and see that users' mistakes are seen by mypy and pyright."""
     session.install("-e", ".[test,types]")
     session.run("mypy")
+    session.run("pytest", "-q", "tests/unit/app/test_typing.py", env={"CI": "true"})
 
 
 @nox.session

@@ -41,7 +41,7 @@ def test_anything_else_is_refused_in_a_message_that_is_safe_to_print(name: str) 
 @pytest.mark.parametrize("name", [None, 5, b"default", ["a"]], ids=repr)
 def test_what_is_no_text_is_refused(name: object) -> None:
     with pytest.raises(InvalidName):
-        check_name(name, "queue")  # type: ignore[arg-type]
+        check_name(name, "queue")
 
 
 @given(st.lists(texts, min_size=1, max_size=4))

@@ -60,7 +60,8 @@ def test_a_newer_schema_is_used_if_it_allows_that_and_refused_if_not(
 
 def test_alembic_stays_out_of_who_makes_or_finds_the_tables(path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tests.integration.sql.conftest import open_broker;"
+        "import sys; from pathlib import Path;"
+        "from tests.integration.sql.conftest import open_broker;"
         f"open_broker(Path({str(path)!r})).stats(); assert 'alembic' not in sys.modules"
     )
     for _ in ("makes", "finds"):

@@ -76,7 +76,7 @@ class ScriptedBroker(MemoryBroker):
                 named[where].append(id)
         for id in ids[len(fates) :]:
             named["unsent"].append(id)
-        raise SendError("scripted", refused=kind == "partly refused", **named)  # type: ignore[arg-type]
+        raise SendError("scripted", refused=kind == "partly refused", **named)
 
 
 def items(count: int) -> list[Send]:

@@ -19,7 +19,7 @@ def test_an_unknown_setting_suggests_the_right_one() -> None:
     ):
         TaskQ("shop", task_default_que="x")
     with pytest.raises(UnknownOption, match="broker_url"):
-        Settings().broker_ulr = "redis://h"  # type: ignore[attr-defined]
+        Settings().broker_ulr = "redis://h"
 
 
 @pytest.mark.parametrize(

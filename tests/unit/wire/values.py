@@ -107,7 +107,7 @@ def same(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False
     if isinstance(left, list):
-        return len(left) == len(right) and all(map(same, left, right))
+        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
     if isinstance(left, Point):
@@ -115,7 +115,7 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, Counted):
         return same([left.items, left.total], [right.items, right.total])
     if isinstance(left, dt.datetime):
-        return left == right and left.utcoffset() == right.utcoffset()
+        return bool(left == right) and left.utcoffset() == right.utcoffset()
     if isinstance(left, float | decimal.Decimal):
         return repr(left) == repr(right)
     return bool(left == right)
