@@ -34,7 +34,8 @@ from taskq.worker.tuner import Tuner
 
 log = logging.getLogger(__name__)
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = {signal.SIGTERM: 1, signal.SIGINT: 1, signal.SIGHUP: 1, signal.SIGQUIT: 2}
+"""How many stages of the shutdown each signal asks for: the first is warm, the second cold."""
 WATCH_INTERVAL: Final[Seconds] = 1.0
 STUCK_AFTER: Final[Seconds] = 60.0
 """A claim loop that has not come round for so long is stuck: every call it makes is bounded."""
@@ -263,17 +264,21 @@ class Worker:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # No lock may be taken here: this very thread may hold it.
-        self._stops += 1
+        self._stops += SIGNALS[signal.Signals(number)]
         self._news.put(None)
 
 
 @contextlib.contextmanager
 def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle `SIGNALS` meanwhile, where this is the main thread."""
+    """Handle `SIGNALS` meanwhile, where this is the main thread.
+
+    One that the parent had ignored stays so: `nohup` means it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -225,7 +225,10 @@ def launch(tmp_path: Path, **values: object) -> subprocess.Popen[str]:
     raise AssertionError("the program ended early")
 
 
-@pytest.mark.parametrize(("pool", "number"), [("threads", signal.SIGTERM), ("solo", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("pool", "number"),
+    [("threads", signal.SIGTERM), ("solo", signal.SIGINT), ("threads", signal.SIGHUP)],
+)
 def test_a_signal_lets_the_running_task_finish(
     tmp_path: Path, pool: str, number: signal.Signals
 ) -> None:
@@ -249,6 +252,15 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, pool: str) -> None:
     assert process.returncode == Exit.COLD
     assert "done" not in output
     assert time.monotonic() - start < 2
+
+
+def test_sigquit_ends_it_at_once(tmp_path: Path) -> None:
+    process = launch(tmp_path, seconds=60, pool="threads", grace=25)
+    os.kill(process.pid, signal.SIGQUIT)
+    output, _ = process.communicate(timeout=8)
+
+    assert process.returncode == Exit.COLD
+    assert "done" not in output
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
