@@ -12,7 +12,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PACKAGES = ("taskq", "taskq_redis", "taskq_sql")
-SMOKE = """
+CORE_ALONE = """
 import sys
 import taskq
 from taskq.errors import UnknownScheme
@@ -25,6 +25,18 @@ else:
     raise SystemExit("redis:// opened without a plugin")
 app = taskq.TaskQ("smoke", broker="memory://")
 assert app.send_task("x").state == "PENDING"
+"""
+REDIS_AWAY = """
+import sys
+import taskq
+app = taskq.TaskQ("smoke", broker="redis://127.0.0.1:1", enqueue_timeout=0.5)
+try:
+    app.send_task("x")
+except taskq.EnqueueError as error:
+    assert error.unsent and not error.unknown, error
+else:
+    raise SystemExit("sent to nobody")
+assert "sqlalchemy" not in sys.modules
 """
 
 
@@ -77,13 +89,13 @@ def dist(session: nox.Session) -> None:
             "python", "-m", "build", "--wheel", "--outdir", str(wheels), package, silent=True
         )
     away = Path(session.create_tmp()).absolute()
-    core = away / "core"
-    session.run("python", "-m", "venv", "--clear", str(core))
-    _install(session, core, wheels, "taskq-core")
     with session.chdir(away):
-        _python(session, core, "-c", SMOKE)
-        _install(session, core, wheels, "taskq-core[sql]")
-        _python(session, core, "-m", "taskq", "demo", "--folder", str(Path(nox.__file__).parent))
+        core = _venv(session, away / "core", wheels, "taskq-core")
+        _python(session, core, "-c", CORE_ALONE)
+        sql = _venv(session, away / "sql", wheels, "taskq-core[sql]")
+        _python(session, sql, "-m", "taskq", "demo", "--folder", str(Path(nox.__file__).parent))
+        redis = _venv(session, away / "redis", wheels, "taskq-core[redis]")
+        _python(session, redis, "-c", REDIS_AWAY)
 
 
 @nox.session
@@ -93,8 +105,10 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
-def _install(session: nox.Session, venv: Path, wheels: Path, requirement: str) -> None:
-    _python(session, venv, "-m", "pip", "install", "-q", "--find-links", str(wheels), requirement)
+def _venv(session: nox.Session, place: Path, wheels: Path, requirement: str) -> Path:
+    session.run("python", "-m", "venv", "--clear", str(place))
+    _python(session, place, "-m", "pip", "install", "-q", "--find-links", str(wheels), requirement)
+    return place
 
 
 def _python(session: nox.Session, venv: Path, *command: str) -> None:
