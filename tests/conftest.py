@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 
 import pytest
@@ -17,3 +18,13 @@ settings.load_profile("taskq")
 def _no_url_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ.keys() & {"TASKQ_BROKER_URL", "TASKQ_RESULT_URL"}:
         monkeypatch.delenv(name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly, once, which backend was left out."""
+    skipped = terminalreporter.getreports("skipped")
+    reasons = [str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)]
+    counts = collections.Counter(reason.removeprefix("Skipped: ") for reason in reasons)
+    for reason, count in sorted(counts.items()):
+        if reason.startswith("NO "):
+            terminalreporter.section(f"{reason} ({count} tests)", sep="!", red=True, bold=True)
