@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
@@ -18,6 +17,7 @@ from taskq.app.definition import (
     task_options,
 )
 from taskq.app.discovery import autodiscover
+from taskq.app.forklock import ForkLock
 from taskq.app.producer import enqueue
 from taskq.app.request import Request, current_request
 from taskq.app.result import AsyncResult
@@ -27,10 +27,7 @@ from taskq.app.task import Task
 from taskq.clock import Clock, SystemClock
 from taskq.contract.broker import Broker
 from taskq.contract.results import Results
-from taskq.errors import (
-    AlreadyRegistered,
-    UnknownScheme,
-)
+from taskq.errors import AlreadyRegistered, UnknownScheme
 from taskq.names import check_name
 from taskq.plugins import Plugins
 from taskq.url import Url
@@ -71,7 +68,7 @@ class TaskQ:
         self.tasks: dict[str, Task[..., Any]] = {}
         self.clock = clock or SystemClock()
         self.plugins = plugins or Plugins()
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._bridge: Bridge | None = None
         self._broker: Broker | None = None
         self._results: Results | None = None
@@ -111,8 +108,7 @@ class TaskQ:
     def _define(
         self, function: Callable[..., Any], *, bind: bool, options: Mapping[str, Any]
     ) -> Task[..., Any]:
-        name = options.get("name") or task_name(function)
-        check_name(name, "task")
+        name = check_name(options["name"], "task") if "name" in options else task_name(function)
         task: Task[..., Any] = Task(
             self,
             function,
@@ -121,7 +117,7 @@ class TaskQ:
             options=task_options(options),
             retry_policy=retry_policy(options),
         )
-        with self._lock:
+        with self._lock():
             if name in self.tasks:
                 raise AlreadyRegistered(
                     f"task {name!r} is registered twice; give one of them another `name=`"
@@ -230,7 +226,7 @@ class TaskQ:
     def broker(self) -> Broker:
         """The application's client of its broker; opened at first use."""
         if self._broker is None:
-            with self._lock:
+            with self._lock():
                 if self._broker is None:
                     self._broker = self.open_broker()
         return self._broker
@@ -239,7 +235,7 @@ class TaskQ:
     def results(self) -> Results:
         """The application's client of its result store; opened at first use."""
         if self._results is None:
-            with self._lock:
+            with self._lock():
                 if self._results is None:
                     self._results = self.open_results()
         return self._results
@@ -248,7 +244,7 @@ class TaskQ:
     def codecs(self) -> Codecs:
         """The formats of arguments and results."""
         if self._codecs is None:
-            with self._lock:
+            with self._lock():
                 if self._codecs is None:
                     codecs = Codecs(self.conf.task_serializer)
                     for task in self.tasks.values():
@@ -262,7 +258,7 @@ class TaskQ:
         if self._bridge is None:
             from taskq.app.bridge import Bridge  # loads asyncio
 
-            with self._lock:
+            with self._lock():
                 if self._bridge is None:
                     self._bridge = Bridge(lambda: self.results)
         return self._bridge
@@ -316,7 +312,7 @@ class TaskQ:
         """Close what was opened; the next use opens it again."""
         if self._bridge is not None:
             self._bridge.close()
-        with self._lock:
+        with self._lock():
             broker, self._broker = self._broker, None
             results, self._results = self._results, None
         if broker is not None:

@@ -1,7 +1,7 @@
 """Async callers over synchronous backends.
 
-One thread per application makes their calls one after the other; another,
-started at the first `aget`, waits for all their results at once on one
+One thread per application makes their calls one after the other; another
+waits for all their results at once on one
 connection. Both end with `close`, and are made anew in a child process. A
 program that ends without `close` waits for a call under way, and for nothing else.
 """
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from taskq.app.forklock import ForkLock
 from taskq.app.result import AsyncResult, Waiting
 from taskq.clock import Seconds
 from taskq.contract.results import ResultRecord, Results
@@ -36,19 +37,19 @@ class Bridge:
 
     def __init__(self, results: Callable[[], Results]) -> None:
         self._results = results
-        self._locks: dict[int, threading.Lock] = {}
+        self._lock = ForkLock()
         self._pid = 0
         self._calls: ThreadPoolExecutor | None = None
         self._arrivals: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a synchronous call in the application's thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._start()[0], lambda: function(*args, **kwargs))
+        with self._lock():
+            pending = self._start().submit(function, *args, **kwargs)
+        return await asyncio.wrap_future(pending)
 
     async def wait_for(self, result: AsyncResult[Any], limit: Seconds) -> ResultRecord:
         """Return the final record of a result; raises as `AsyncResult.get`."""
-        arrivals = self._start()[1]
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultRecord] = loop.create_future()
 
@@ -65,7 +66,10 @@ class Bridge:
                 loop.call_soon_threadsafe(settle, answer)
 
         waiting = Waiting(result, limit, tell)
-        arrivals.put(waiting)
+        with self._lock():
+            # One step, or a close in between would leave nobody to answer.
+            self._start()
+            self._arrivals.put(waiting)
         try:
             return await future
         finally:
@@ -74,25 +78,22 @@ class Bridge:
     def close(self) -> None:
         """End both threads. Calls under way are finished first; waits end with `Closed`."""
         with self._lock():
-            if self._calls is not None and self._pid == os.getpid():
-                self._arrivals.put(None)
-                self._calls.shutdown()
-            self._calls = None
+            calls, self._calls = self._calls, None
+            if calls is None or self._pid != os.getpid():
+                return
+            self._arrivals.put(None)
+        calls.shutdown()
 
-    def _lock(self) -> threading.Lock:
-        """Return this process's lock: one from before a fork may be held for ever."""
-        return self._locks.setdefault(os.getpid(), threading.Lock())
-
-    def _start(self) -> tuple[ThreadPoolExecutor, queue.SimpleQueue[Waiting | None]]:
-        with self._lock():
-            if self._calls is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._calls = ThreadPoolExecutor(1, thread_name_prefix="taskq-async")
-                self._arrivals = queue.SimpleQueue()
-                threading.Thread(
-                    target=self._watch, args=(self._arrivals,), name="taskq-results", daemon=True
-                ).start()
-            return self._calls, self._arrivals
+    def _start(self) -> ThreadPoolExecutor:
+        """Return the executor of calls, with both threads at work. Called with the lock held."""
+        if self._calls is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._calls = ThreadPoolExecutor(1, thread_name_prefix="taskq-async")
+            self._arrivals = queue.SimpleQueue()
+            threading.Thread(
+                target=self._watch, args=(self._arrivals,), name="taskq-results", daemon=True
+            ).start()
+        return self._calls
 
     def _watch(self, arrivals: queue.SimpleQueue[Waiting | None]) -> None:
         waiting: list[Waiting] = []

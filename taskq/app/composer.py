@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskq.app.request import Request
 from taskq.app.routing import Router, check_priority
-from taskq.app.settings import instant, seconds
+from taskq.app.settings import check, instant, seconds
 from taskq.app.signature import CallOptions
 from taskq.app.task import Task
 from taskq.clock import Seconds, to_microseconds
 from taskq.contract.message import Message, Send
-from taskq.errors import EncodingError, ImproperlyConfigured
+from taskq.errors import EncodingError, ImproperlyConfigured, UnknownOption
 from taskq.ids import new_id
 from taskq.names import check_name
 from taskq.wire import envelope as wire
@@ -42,6 +42,8 @@ class Composer:
         parent: Request | None,
     ) -> Send:
         _check_args(args)
+        if not options.keys() <= _OPTIONS:
+            raise _unknown_option(options)
         task = self._app.tasks.get(name)
         if task is not None:
             task.arguments.convert(args, kwargs)
@@ -88,8 +90,9 @@ class Composer:
         self, name: str, task: Task[..., Any] | None, options: CallOptions
     ) -> tuple[str, int]:
         router = self._router
-        if router is None or router.routes is not self._conf.task_routes:
-            router = self._router = Router(self._conf.task_routes)
+        if router is None or router.routes != self._conf.task_routes:
+            # The check makes a copy, which shows when the setting was changed in place.
+            router = self._router = Router(check("task_routes", self._conf.task_routes))
         route = router.route(name)
         queue, priority = options.get("queue"), options.get("priority")
         own = task.options if task is not None else None
@@ -119,6 +122,14 @@ class Composer:
             headers=dict(request.headers),
         )
         return self._write(header, args, kwargs)
+
+
+_OPTIONS: Final = CallOptions.__optional_keys__
+
+
+def _unknown_option(options: Mapping[str, Any]) -> UnknownOption:
+    stranger = next(key for key in options if key not in _OPTIONS)
+    return UnknownOption(stranger, _OPTIONS, what="call option")
 
 
 def _check_args(args: object) -> None:

@@ -11,7 +11,9 @@ from taskq.clock import Seconds
 from taskq.contract.delivery import State
 from taskq.contract.results import ResultRecord
 from taskq.errors import (
+    ConnectionFailed,
     ImproperlyConfigured,
+    OutcomeUnknown,
     ResultError,
     TaskError,
     TaskRevokedError,
@@ -30,6 +32,8 @@ R = TypeVar("R", covariant=True)
 FIRST_WAIT: Final[Seconds] = 0.05
 """Before this is over an unknown id is found out."""
 LONGEST_WAIT: Final[Seconds] = 1.0
+OUTAGE_PAUSE: Final[Seconds] = 0.2
+"""Between two looks while the result store is out of reach."""
 
 _STATUS: Final = {
     State.SCHEDULED: Status.PENDING,
@@ -88,6 +92,7 @@ class AsyncResult(Generic[R]):
             TaskRevokedError: the task expired before it could start.
             TimeoutError: no result came in time; says the task's state.
             UnknownResult: there is no such task, or its result is not kept (any more).
+            ConnectionFailed: the result store stayed out of reach until the timeout.
         """
         self._refuse_waiting(disable_sync_subtasks)
         limit = self.app.conf.result_timeout if timeout is None else timeout
@@ -153,9 +158,15 @@ class AsyncResult(Generic[R]):
         deadline = time.monotonic() + limit
         nap = FIRST_WAIT
         while True:
-            left = deadline - time.monotonic()
-            found = self.app.results.wait([self.id], timeout=max(0.0, min(left, nap)))
-            record = found.get(self.id) or self.verdict()
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                found = self.app.results.wait([self.id], timeout=min(left, nap))
+                record = found.get(self.id) or self.verdict()
+            except (ConnectionFailed, OutcomeUnknown):
+                if left <= OUTAGE_PAUSE:
+                    raise
+                time.sleep(OUTAGE_PAUSE)
+                continue
             if record is not None:
                 return record
             if time.monotonic() >= deadline:
@@ -218,9 +229,12 @@ class AsyncResult(Generic[R]):
             return record.state, True
         place = self._locate()
         if place == "nowhere":
-            record = self._fetch() or record
-            return (record.state, True) if record is not None else (Status.PENDING, False)
-        if record is not None and place is not State.DEAD:
+            record = self._fetch()
+            if record is not None and record.state in READY_STATES:
+                return record.state, True
+            # A record of a retry, left by a task that was purged since, promises nothing.
+            return Status.PENDING, False
+        if record is not None and place in (State.SCHEDULED, State.READY, None):
             return record.state, True
         return (Status.PENDING, None) if place is None else (_STATUS[State(place)], True)
 

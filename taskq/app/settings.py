@@ -7,6 +7,7 @@ of the wrong type is an error at once, never ignored.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 import os
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ Priority = Annotated[int, msgspec.Meta(ge=0, le=9)]
 
 ENVIRONMENT: Final = {"broker_url": "TASKQ_BROKER_URL", "result_url": "TASKQ_RESULT_URL"}
 """Variables read where the program names no URL."""
+MISSPELT: Final = 0.85
+"""Likeness from which a variable is taken for one of these: `TASKQ_BROKER_URI` is, at 0.94, and
+`TASKQ_BROKER`, at 0.86; `TASKQ_BROKER_PORT`, which Kubernetes sets for a service, is not."""
 
 
 class Settings(msgspec.Struct, kw_only=True):
@@ -130,8 +134,21 @@ def shown(name: str, value: Any) -> Any:
 
 
 def from_environment(name: str) -> str | None:
-    """Return a URL setting's environment variable, if it is set and not empty."""
-    return os.environ.get(ENVIRONMENT[name]) or None
+    """Return a URL setting's environment variable, if it is set and not empty.
+
+    Raises:
+        UnknownOption: it is not set, but one is whose name looks like it
+            misspelt: the default would send tasks where no worker looks.
+    """
+    variable = ENVIRONMENT[name]
+    if variable in os.environ:
+        return os.environ[variable] or None
+    for other in os.environ:
+        if other.startswith("TASKQ_") and other not in ENVIRONMENT.values():
+            likeness = difflib.SequenceMatcher(None, other, variable).ratio()
+            if likeness > MISSPELT:
+                raise UnknownOption(other, [variable], what="environment variable")
+    return None
 
 
 def default_broker_url(application: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 import msgspec
@@ -81,9 +81,11 @@ class Task(Generic[P, R]):
         request = Request(id="", task=self.name, args=args, kwargs=kwargs, called_directly=True)
         token = enter(request)
         try:
-            return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
+            value = self.function(self, *args, **kwargs)
         finally:
             leave(token)
+        # A coroutine has not begun: it is to find the request when it does.
+        return _within(request, value) if self.is_async else value  # type: ignore[return-value]
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send the task to a worker.
@@ -168,6 +170,14 @@ class Task(Generic[P, R]):
             new_kwargs = request.kwargs if kwargs is None else kwargs
             envelope = self.app.rewrite(request, new_args, new_kwargs)
         raise Retry(delay=delay, cause=exc, envelope=envelope) from exc
+
+
+async def _within(request: Request, coroutine: Coroutine[Any, Any, R]) -> R:
+    token = enter(request)
+    try:
+        return await coroutine
+    finally:
+        leave(token)
 
 
 BoundFunction = Callable[Concatenate[Task[..., Any], P], R]

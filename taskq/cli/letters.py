@@ -54,7 +54,10 @@ def find_letters(
             del missing[letter.message.id]
             found[letter.message.id] = letter
     if missing:
-        raise UnknownResult(f"no dead letter has the id {', '.join(missing)}; nothing was changed")
+        raise UnknownResult(
+            f"no dead letter has the id {', '.join(missing)}, so nothing was done; "
+            "taskq dead list shows which there are"
+        )
     return found
 
 

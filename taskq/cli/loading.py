@@ -38,7 +38,10 @@ def import_module(name: str) -> ModuleType:
             case the message holds the end of the traceback.
     """
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ImproperlyConfigured(f"{name!r} is not the name of a module")
+        raise ImproperlyConfigured(
+            f"{name!r} is not the name of a module; write it as in an import, such as shop.tasks, "
+            "and enter its folder with --workdir"
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -51,7 +54,11 @@ def import_module(name: str) -> ModuleType:
 
 def _missing(name: str, absent: str) -> str:
     head, _, tail = name.rpartition(".")
-    hint = f"; if {tail} is a variable, write {head}:{tail}" if head and absent == name else ""
+    hint = ""
+    if head and absent == name:
+        hint = f"; if {tail} is a variable, write {head}:{tail}"
+        if tail == "py":
+            hint = f"; leave out the ending: {head}"
     return (
         f"there is no module {absent!r} in the current directory or among what is installed{hint}"
     )

@@ -120,7 +120,7 @@ def _run(app: TaskQ, options: WorkerOptions) -> None:
     from taskq.worker.worker import Exit, Worker
 
     code = Worker(app, options).run()
-    if code == Exit.COLD:
+    if code != Exit.WARM:
         # Threads of unfinished tasks may still run, and an ordinary exit would wait for them.
         logging.shutdown()
         sys.stdout.flush()

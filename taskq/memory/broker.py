@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -26,6 +26,10 @@ from taskq.errors import Closed
 from taskq.memory.server import Entry, MemoryServer
 
 LONGEST_NAP: Seconds = 1.0
+ONE_PROCESS: Final = (
+    "memory:// keeps tasks in this process only: no other process can send or see any, and they "
+    "end with it; name another broker for anything but tests"
+)
 
 
 class MemoryBroker(Broker):
@@ -270,7 +274,7 @@ class MemoryBroker(Broker):
 
     def check(self) -> list[str]:
         self._check_open()
-        return ["memory:// keeps tasks in this process only; they end with it"]
+        return [ONE_PROCESS]
 
     def close(self) -> None:
         self._closed = True

@@ -15,7 +15,7 @@ from taskq.contract.broker import Consumer
 from taskq.contract.delivery import Delivery
 from taskq.contract.results import ResultRecord, Results
 from taskq.contract.settlement import Release, Settlement
-from taskq.errors import BrokerError, ServerRefused
+from taskq.errors import BrokerError, OutcomeUnknown, ServerRefused
 from taskq.worker.outage import Outage
 from taskq.worker.service import OnDeath, Service
 from taskq.worker.shelf import Shelf
@@ -61,6 +61,8 @@ class Settler(Service):
         self._batch: list[Settlement] = []
         self._flushed: list[threading.Event] = []
         self._refusals = 0
+        self._unsure = False
+        """An earlier attempt at this batch may have been carried out."""
         self.put: Callable[[Settlement], None] = self._gathered.put
         self.settled = 0
         """How many deliveries were concluded; lost ones not counted."""
@@ -85,6 +87,7 @@ class Settler(Service):
                 self._isolate()
             self._batch = []
             self._refusals = 0
+            self._unsure = False
         for reached in self._flushed:
             reached.set()
         self._flushed = []
@@ -106,7 +109,11 @@ class Settler(Service):
             return
 
     def _settle(self, batch: Sequence[Settlement]) -> None:
-        lost = self._conclude(batch)
+        try:
+            lost = self._conclude(batch)
+        except OutcomeUnknown:
+            self._unsure = True
+            raise
         self._shelf.forget([settlement.delivery for settlement in batch])
         self.settled += len(batch) - len(lost)
         if lost:
@@ -170,12 +177,17 @@ class Settler(Service):
 
     def _report(self, lost: Sequence[Delivery], batch: Sequence[Settlement]) -> None:
         gone = set(map(_key, lost))
+        what = "the lease was lost, its conclusion was refused"
+        if self._unsure:
+            what = "its conclusion was carried out before the connection broke, or is refused now"
         for settlement in batch:
             if _key(settlement.delivery) not in gone or isinstance(settlement, Release):
                 continue
-            log.warning(
-                "task %s: the lease was lost, its conclusion was refused",
+            log.log(
+                logging.INFO if self._unsure else logging.WARNING,
+                "task %s: %s",
                 settlement.delivery.id,
+                what,
                 extra={"task_id": settlement.delivery.id},
             )
 

@@ -19,6 +19,7 @@ from taskq.app.application import TaskQ
 from taskq.clock import Seconds
 from taskq.contract.delivery import Heartbeat
 from taskq.contract.settlement import Release
+from taskq.errors import BrokerError
 from taskq.ids import new_id
 from taskq.worker.claimer import Claimer
 from taskq.worker.executor import Executor
@@ -78,7 +79,8 @@ class Worker:
     def _assemble(self) -> None:
         app, options = self.app, self.options
         slots = options.concurrency or 1
-        broker, lease = app.broker, options.visibility_timeout
+        broker = self._broker = app.broker
+        lease = options.visibility_timeout
         apart = None if app.results_with_broker else app.results
         outage = Outage()
         self.shelf = Shelf(slots)
@@ -219,7 +221,9 @@ class Worker:
         else:
             log.info("worker %s is shutting down", self.options.name)
         self.claimer.stop()
-        self.app.broker.interrupt()
+        with contextlib.suppress(BrokerError):
+            # A client that was closed claims nothing any more; the rest is to go on.
+            self._broker.interrupt()
         self.claimer.join(CLAIM_ENDS)
         for held in self.shelf.take_back(float("inf")):
             self.settler.put(Release(held.delivery))

@@ -10,6 +10,7 @@ import pytest
 
 from taskq import TaskQ
 from taskq import TimeoutError as TaskTimeout
+from taskq.app.bridge import Bridge
 from taskq.contract.settlement import Ack
 from taskq.errors import Closed, ConnectionFailed, UnknownResult, UnknownScheme
 from taskq.plugins import Plugins
@@ -171,3 +172,27 @@ def test_a_child_of_a_fork_has_threads_of_its_own(app: TaskQ) -> None:
 
     with lock:
         assert status_of(in_child) == 0
+
+
+def test_a_wait_that_begins_while_the_application_closes_ends(
+    app: TaskQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither left with a thread that has ended, nor refused by one."""
+    result = app.send_task("t", (1,))
+    start = Bridge._start
+
+    def close_meanwhile(bridge: Bridge) -> Any:
+        started = start(bridge)
+        closer = threading.Thread(target=app.close)
+        closer.start()
+        closer.join(0.1)
+        return started
+
+    async def work() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Bridge, "_start", close_meanwhile)
+            with pytest.raises((Closed, UnknownResult)):
+                await asyncio.wait_for(result.aget(timeout=600), 5)
+            assert (await app.asend_task("t")).id
+
+    asyncio.run(work())

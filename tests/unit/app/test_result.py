@@ -12,7 +12,13 @@ from taskq import TimeoutError as TaskTimeout
 from taskq.app.request import enter, leave
 from taskq.clock import VirtualClock
 from taskq.contract.settlement import Ack, Dead, Retry
-from taskq.errors import ImproperlyConfigured, InvalidName, UnknownResult
+from taskq.errors import (
+    ConnectionFailed,
+    ImproperlyConfigured,
+    InvalidName,
+    OutcomeUnknown,
+    UnknownResult,
+)
 from taskq.wire.outcome import Status
 from tests.unit.app.conftest import claim, record
 
@@ -89,8 +95,25 @@ def test_the_state_follows_the_task(app: TaskQ, clock: VirtualClock) -> None:
     assert (result.state, result.known, result.ready()) == ("RETRY", True, False)
 
     clock.advance(6)
-    finish(app, 1, run=1)
+    [delivery] = claim(app)
+    assert (result.state, result.ready()) == ("STARTED", False)
+
+    done = record(app, delivery.id, 1, run=1)
+    app.broker.settle([Ack(delivery, result=done)])
     assert result.state == "SUCCESS"
+
+
+def test_a_task_purged_between_two_runs_is_unknown(app: TaskQ) -> None:
+    result = app.send_task("t")
+    [delivery] = claim(app)
+    again = record(app, delivery.id, ValueError("x"), state=Status.RETRY)
+    app.broker.settle([Retry(delivery, delay=5, result=again)])
+
+    app.broker.purge("default")
+
+    assert (result.state, result.known) == ("PENDING", False)
+    with pytest.raises(UnknownResult):
+        result.get(timeout=60)
 
 
 def test_a_timeout_names_the_state(app: TaskQ) -> None:
@@ -155,3 +178,25 @@ def test_handles_of_one_task_are_equal(app: TaskQ) -> None:
     assert repr(app.AsyncResult("a")) == "<AsyncResult a>"
     with pytest.raises(InvalidName):
         app.AsyncResult("a b")
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed, OutcomeUnknown])
+def test_get_waits_out_an_outage_and_raises_its_error_if_that_lasts(
+    app: TaskQ, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    result = app.send_task("t")
+    finish(app, 7)
+    answer, failures = app.results.wait, iter([error, error])
+
+    def wait(ids: list[str], *, timeout: float) -> dict[str, Any]:
+        for failure in failures:
+            raise failure
+        return answer(ids, timeout=timeout)
+
+    monkeypatch.setattr(app.results, "wait", wait)
+    monkeypatch.setattr("taskq.app.result.OUTAGE_PAUSE", 0.01)
+    assert result.get(timeout=5) == 7
+
+    failures = iter([error] * 1000)
+    with pytest.raises(error):
+        result.get(timeout=0.05)

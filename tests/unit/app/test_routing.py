@@ -70,3 +70,21 @@ def test_a_wrong_queue_is_refused_and_nothing_is_sent(app: TaskQ, queue: Any) ->
         app.send_task("t", queue=queue)
 
     assert app.broker.stats() == []
+
+
+def test_routes_changed_in_place_count_from_the_next_task_on(make: Make) -> None:
+    app = make(task_routes={"t": {"queue": "a"}})
+
+    def place() -> str:
+        app.send_task("t")
+        [delivery] = claim(app, "default", "a", "b", "c")
+        return delivery.message.queue
+
+    assert place() == "a"
+    app.conf.task_routes["t"]["queue"] = "b"  # type: ignore[index]
+    assert place() == "b"
+    app.conf.task_routes["t"] = "c"
+    assert place() == "c"
+    app.conf.task_routes["t"] = 5  # type: ignore[assignment]
+    with pytest.raises(ImproperlyConfigured, match="task_routes"):
+        place()

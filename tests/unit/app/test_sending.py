@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +79,43 @@ def test_a_bound_task_gets_itself_and_knows_that_it_was_called_directly(app: Tas
 def test_an_unknown_option_suggests_the_right_one(app: TaskQ, option: str, text: str) -> None:
     with pytest.raises(UnknownOption, match=text):
         app.task(**{option: 1})  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("que", "did you mean 'queue'"), ("countdwon", "did you mean 'countdown'")],
+)
+def test_an_unknown_call_option_suggests_the_right_one_and_nothing_is_sent(
+    app: TaskQ, option: str, text: str
+) -> None:
+    task: Any = app.task(add)
+    send_task: Any = app.send_task
+    sends: list[Callable[[], object]] = [
+        lambda: task.apply_async((1,), **{option: 1}),
+        lambda: asyncio.run(task.aapply_async((1,), **{option: 1})),
+        lambda: send_task("t", **{option: 1}),
+        lambda: task.s(1).set(**{option: 1}).delay(),
+        lambda: app.bulk([task.s(1), task.s(1).set(**{option: 1})]),
+    ]
+    for send in sends:
+        with pytest.raises(UnknownOption, match=text):
+            send()
+
+    assert claim(app) == []
+
+
+def test_an_empty_name_is_no_name(app: TaskQ) -> None:
+    with pytest.raises(InvalidName):
+        app.task(name="")(add)
+
+
+def test_a_bound_coroutine_called_directly_knows_it(app: TaskQ) -> None:
+    @app.task(bind=True, name="bound")
+    async def bound(self: Any) -> bool:
+        await asyncio.sleep(0)
+        return bool(self.request.called_directly)
+
+    assert asyncio.run(bound())  # type: ignore[arg-type]
 
 
 def test_a_name_is_used_once(app: TaskQ) -> None:
@@ -363,6 +401,29 @@ def test_a_child_of_a_fork_sends_by_the_same_application(app: TaskQ) -> None:
         assert app.send_task("t").id
 
     assert status_of(in_child) == 0
+
+
+def test_a_fork_in_the_middle_of_opening_leaves_the_child_a_free_lock(app: TaskQ) -> None:
+    lock = app._lock()
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            release.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(20)
+
+    def in_child() -> None:
+        assert app.send_task("t").id
+
+    try:
+        assert status_of(in_child) == 0
+    finally:
+        release.set()
+        holder.join()
 
 
 def status_of(work: Callable[[], None]) -> int:

@@ -99,6 +99,38 @@ def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> No
     assert app.results_with_broker
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("TASKQ_BROKER_URI", "TASKQ_BROKER_URL"),
+        ("TASKQ_BROKER", "TASKQ_BROKER_URL"),
+        ("TASKQ_BORKER_URL", "TASKQ_BROKER_URL"),
+        ("TASKQ_RESULTS_URL", "TASKQ_RESULT_URL"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_where_it_would_have_counted(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, "redis://h")
+
+    with pytest.raises(UnknownOption, match=f"{variable}'; did you mean '{meant}'"):
+        _ = TaskQ("shop").result_url
+    assert TaskQ("shop", broker="memory://", results="memory://").result_url.scheme == "memory"
+    monkeypatch.setenv(meant, "memory://")
+    assert TaskQ("shop", results="memory://?namespace=a").result_url.namespace == "a"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["TASKQ_APP", "TASKQ_REDIS_URL", "TASKQ_BROKER_PORT", "TASKQ_BROKER_SERVICE_HOST"],
+)
+def test_other_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "x")
+
+    assert TaskQ("shop", broker="memory://").result_url.scheme == "memory"
+    assert TaskQ("shop").broker_url.scheme == "sqlite"
+
+
 def test_without_a_url_an_absolute_file_named_after_the_application_serves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

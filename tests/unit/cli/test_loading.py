@@ -60,10 +60,11 @@ def test_workdir_is_where_modules_are_looked_for(folder: Path, run: Run) -> None
     [
         ("no_such_module", ["no module 'no_such_module'"]),
         ("json.nothing", ["no module 'json.nothing'", "write json:nothing"]),
+        ("json.py", ["no module 'json.py'", "leave out the ending: json"]),
         ("json", ["'json' has no application", "make one there"]),
         ("json:loads", ["json:loads is a function, not a TaskQ"]),
         ("json:nothing", ["json:nothing does not exist"]),
-        ("../shop", ["'../shop' is not the name of a module"]),
+        ("../shop", ["'../shop' is not the name of a module", "--workdir"]),
         ("", ["'' is not the name of a module"]),
         (".shop", ["'.shop' is not the name of a module"]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -55,6 +56,28 @@ def test_a_batch_is_repeated_until_the_broker_answers(bench: Bench, error: Broke
     assert step_until_quiet(bench) == 7
     assert bench.empty
     assert set(bench.app.results.fetch(["a", "b"])) == {"a", "b"}
+
+
+def test_what_an_attempt_without_an_answer_concluded_is_not_called_lost(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    [ack] = acks(bench, "a")
+    attempts = iter((True, False))
+    client = bench.app.broker._client  # type: ignore[attr-defined]
+
+    def carried_out(*_: object) -> None:
+        if next(attempts):
+            client.settle([ack])
+            raise OutcomeUnknown
+
+    bench.script.hooks["settle"] = carried_out
+    put(bench, [ack])
+
+    with caplog.at_level(logging.INFO):
+        assert step_until_quiet(bench) == 1
+    assert bench.empty
+    [said] = [r for r in caplog.records if r.name == "taskq.worker.settler"]
+    assert (said.levelno, "carried out" in said.message) == (logging.INFO, True)
 
 
 def refuse(bench: Bench, bad: str, times: int = 1000) -> None:

@@ -154,6 +154,21 @@ def test_a_broker_that_hangs_does_not_keep_a_worker(live: Bench, long: Long) -> 
     hang.set()
 
 
+def test_a_client_that_was_closed_under_it_stops_the_worker_in_order(
+    live: Bench, long: Long
+) -> None:
+    long.task.delay()
+    work = Running(live.app, concurrency=1, shutdown_grace=0.1)
+    long.await_start(1)
+
+    live.app.broker.close()
+
+    assert work.join() == Exit.BROKEN
+    long.go.set()
+    assert long.ended.acquire(timeout=3)
+    assert long.lost == [True]
+
+
 def test_under_full_load_a_stop_loses_nothing_and_doubles_nothing(live: Bench) -> None:
     ran: list[int] = []
 
