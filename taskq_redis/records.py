@@ -23,6 +23,9 @@ CHUNK_BYTES: Final = 1 << 20
 """What one script call carries, so that it does not hold up the server's other
 clients. A single item may be larger."""
 
+_FAR: Final[Seconds] = 4e12
+"""120,000 years: what is later is as good as this, and Redis can count so far."""
+
 Item = TypeVar("Item")
 
 
@@ -70,20 +73,22 @@ def pack_send(item: Send, queue: int) -> tuple[Argument, ...]:
 
     Raises:
         InvalidName: its id is not legal.
-        ValueError: its priority is not from 0 to 9.
+        ValueError: its priority is not from 0 to 9, or max_deliveries is below 2.
     """
     message = item.message
     check_name(message.id, "task id")
     if not LOWEST <= message.priority <= HIGHEST:
         raise ValueError(f"priority {message.priority} is not from {LOWEST} to {HIGHEST}")
+    if message.max_deliveries < 2:
+        raise ValueError(f"max_deliveries {message.max_deliveries} is not at least 2")
     due = expires = ""
     if item.eta is not None:
-        due = str(to_microseconds(item.eta))
+        due = str(span(item.eta))
     elif item.delay > 0:
-        due = f"+{to_microseconds(item.delay)}"
+        due = f"+{span(item.delay)}"
     if item.expires is not None:
         # 0 stands for never.
-        expires = str(max(to_microseconds(item.expires), 1))
+        expires = str(max(span(item.expires), 1))
     elif item.ttl is not None:
         expires = f"+{span(item.ttl)}"
     return (
@@ -116,8 +121,8 @@ def member(delivery: Delivery) -> str:
 
 
 def span(seconds: Seconds) -> int:
-    """Return a duration in whole microseconds, at least 0."""
-    return max(to_microseconds(seconds), 0)
+    """Return a duration, or an instant, in whole microseconds from 0 to far."""
+    return to_microseconds(max(0.0, min(seconds, _FAR)))
 
 
 def read_deliveries(answer: list[Any], *, lease: int, token: str) -> list[Delivery]:

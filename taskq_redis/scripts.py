@@ -90,7 +90,7 @@ class Scripts:
         self, queues: Sequence[str], *, limit: int, lease: Seconds, interrupt: Interrupt
     ) -> tuple[list[Delivery], Seconds | None]:
         """Return what was claimed, and how long until the server knows of more."""
-        token, microseconds = secrets.token_hex(8), to_microseconds(lease)
+        token, microseconds = secrets.token_hex(8), span(lease)
         answer = self._run(CLAIM, queues, (limit, microseconds, token), interrupt=interrupt)
         if len(answer) == 2:
             return [], from_microseconds(answer[1]) if answer[1] >= 0 else None
@@ -112,7 +112,7 @@ class Scripts:
     ) -> list[int]:
         """Return the positions of those that were lost."""
         queues: dict[str, int] = {}
-        arguments: list[Argument] = [len(deliveries), to_microseconds(lease)]
+        arguments: list[Argument] = [len(deliveries), span(lease)]
         for delivery in deliveries:
             queue = queues.setdefault(delivery.message.queue, len(queues))
             arguments += ("", queue, member(delivery))
@@ -121,7 +121,7 @@ class Scripts:
 
     def maintain(self, step: Step, queues: Sequence[str], limit: int, *, age: Seconds = 0.0) -> int:
         """Move, or drop, up to `limit` messages of these queues; return how many."""
-        return int(self._run(MAINTAIN, queues, (step, limit, to_microseconds(age))))
+        return int(self._run(MAINTAIN, queues, (step, limit, span(age))))
 
     def purge(self, queue: str, state: State, limit: int) -> int:
         """Drop up to `limit` messages in this state; return how many."""

@@ -13,7 +13,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -23,6 +22,7 @@ from taskq.errors import Closed
 from taskq.url import Url
 from taskq_sql import schema
 from taskq_sql.dialect import Dialect, Locked
+from taskq_sql.lanes import Lane
 from taskq_sql.sqlite import SqliteDialect
 
 if TYPE_CHECKING:
@@ -104,21 +104,6 @@ class Session:
         return self._dialect.array(values)
 
 
-class _Lane:
-    """A kept connection and the lock of the thread that uses it."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self.lock = lock
-        self.connection: Connection | None = None
-
-    def drop(self) -> None:
-        """Close the connection; the database rolls back what was open on it."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            with suppress(DBAPIError):
-                connection.close()
-
-
 class _Link:
     """What one process has open."""
 
@@ -127,10 +112,10 @@ class _Link:
         self._engine: Engine | None = None
         self._current = False
         self.site = site
-        self.writing = _Lane(site.writing)
-        self.reading = _Lane(threading.Lock())
+        self.writing = Lane(site.writing)
+        self.reading = Lane(threading.Lock())
 
-    def connect(self, lane: _Lane) -> Connection:
+    def connect(self, lane: Lane) -> Connection:
         """Return the lane's connection; call it with the lane's lock held."""
         if lane.connection is None:
             if self._engine is None:
@@ -150,7 +135,8 @@ class _Link:
 class Database:
     """One client's way to one namespace of a database. Thread-safe, and safe over a fork.
 
-    A child process finds nothing open and opens its own. What it inherited
+    A fork finds nothing open (see `taskq_sql.lanes`), and the child opens its
+    own. Only a transaction that lasts longer than a fork waits is inherited; it
     stays referenced and unused: closing it would act on the parent's files.
     """
 
@@ -219,7 +205,7 @@ class Database:
     def _patiently(
         self,
         link: _Link,
-        lane: _Lane,
+        lane: Lane,
         work: Callable[[Connection], Result],
         timeout: Seconds | None,
     ) -> Result:
@@ -234,7 +220,7 @@ class Database:
                 link.site.bell.wait(link.site.bell.rung, _PAUSE)
 
     def _try(
-        self, link: _Link, lane: _Lane, work: Callable[[Connection], Result], deadline: float
+        self, link: _Link, lane: Lane, work: Callable[[Connection], Result], deadline: float
     ) -> Result:
         self.ensure_open()
         if not lane.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):

@@ -17,10 +17,12 @@ local function reclaim(queue, now, limit)
   end
   local records = ask('HMGET', MESSAGES, ids)
   local counters = ask('HMGET', COUNTERS, ids)
-  local heads, later, changed, dead, reasons, buried = {}, {}, {}, {}, {}, {}
+  local heads, later, changed, dead, reasons, uncounted = {}, {}, {}, {}, {}, {}
   for index, id in ipairs(ids) do
     local record = records[index]
-    if record then
+    if not record then
+      uncounted[#uncounted + 1] = id
+    else
       local retries, losses, releases, run, first = read_counters(counters[index])
       losses, run = losses + 1, run + 1
       if losses >= tonumber(string.match(record, '^%d (%d+)')) then
@@ -28,7 +30,7 @@ local function reclaim(queue, now, limit)
         reasons[#reasons + 1] = id
         reasons[#reasons + 1] = write_reason(retries, losses, releases, run,
           '11 worker_lost' .. losses .. ' leases ended without a settlement')
-        buried[#buried + 1] = id
+        uncounted[#uncounted + 1] = id
       else
         changed[#changed + 1] = id
         changed[#changed + 1] = write_counters(retries, losses, releases, run, first)
@@ -42,7 +44,7 @@ local function reclaim(queue, now, limit)
       end
     end
   end
-  many('HDEL', COUNTERS, buried)
+  many('HDEL', COUNTERS, uncounted)
   many('HSET', COUNTERS, changed)
   many('ZADD', part(queue, SCHEDULED), later)
   many('ZADD', part(queue, DEAD), dead)

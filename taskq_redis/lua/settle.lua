@@ -125,8 +125,11 @@ function conclude.r(holding, queue, priority, id)
     local retries, losses, releases, run, first = read_counters(counters[id])
     changed[#changed + 1] = id
     changed[#changed + 1] = write_counters(retries + 1, losses, releases, run + 1, first)
-    if envelope then
-      local head = string.match(call('HGET', MESSAGES, id), '^%d %d+ %d+ %S+ %d+ ')
+    -- An error here would cost the batch its leases: a record can be missing
+    -- where somebody deleted it.
+    local record = envelope and call('HGET', MESSAGES, id)
+    if record then
+      local head = string.match(record, '^%d %d+ %d+ %S+ %d+ ')
       rewritten[#rewritten + 1], rewritten[#rewritten + 2] = id, head .. envelope
     end
     place(queue, priority .. 't' .. id, delay)

@@ -1,4 +1,5 @@
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -9,7 +10,7 @@ import pytest
 from taskq.contract.delivery import Heartbeat, State
 from taskq.contract.message import Message, Send
 from taskq.contract.results import ResultRecord
-from taskq.contract.settlement import Ack, Release
+from taskq.contract.settlement import Ack, Release, Retry
 from taskq.errors import (
     Closed,
     ConnectionFailed,
@@ -301,6 +302,37 @@ def test_a_child_process_opens_connections_of_its_own(broker):
     assert broker.stats()[0].ready == 2
 
 
+def test_forks_while_threads_send_lose_and_mix_up_nothing(broker):
+    stop = threading.Event()
+    told = []
+
+    def send(name):
+        number = 0
+        while not stop.is_set():
+            broker.send([Send(Message(f"{name}-{number}", "default", b""))])
+            assert broker.locate([f"{name}-{number}"]) == {f"{name}-{number}": State.READY}
+            told.append(f"{name}-{number}")
+            number += 1
+
+    threads = [threading.Thread(target=send, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(8):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                broker.send([Send(Message(f"child-{n}", "default", b""))])
+            os._exit(0)
+        os.waitpid(child, 0)
+    stop.set()
+    for thread in threads:
+        thread.join(5)
+
+    told += [f"child-{n}" for n in range(8)]
+    assert len(told) > 8
+    assert set(broker.locate(told)) == set(told)
+
+
 def test_an_evicting_server_is_refused_unless_told_otherwise(server, admin, open_broker):
     admin.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 
@@ -417,3 +449,46 @@ def test_a_user_who_may_not_publish_settles_all_the_same(server, admin, results,
     assert lost == []
     assert limited.stats()[0].ready == 1
     assert found == [{delivery.id: record}]
+
+
+def test_leases_without_a_record_spare_the_others_and_leave_nothing(broker, admin):
+    broker.send([item(), item()])
+    gone, kept = broker.reserve(["default"], limit=2, lease=30)
+    admin.command("HDEL", "{taskq:taskq}:messages", gone.id)
+
+    assert broker.settle([Retry(gone, envelope=b"new"), Release(kept)]) == []
+    [again] = broker.reserve(["default"], limit=5, lease=0.01)
+    time.sleep(0.02)
+    [again] = broker.reserve(["default"], limit=5, lease=30)
+    broker.settle([Ack(again)])
+
+    assert again.id == kept.id
+    assert broker.stats() == []
+    assert admin.command("EXISTS", "{taskq:taskq}:counters") == 0
+
+
+@pytest.mark.parametrize("limit", [1, 0, -1])
+def test_a_limit_that_would_break_a_reclaim_is_refused(broker, limit):
+    with pytest.raises(ValueError, match="at least 2"):
+        broker.send([Send(Message("m", "default", b"", max_deliveries=limit))])
+
+    assert broker.stats() == []
+
+
+@pytest.mark.parametrize("far", [math.inf, 1e300])
+def test_a_time_beyond_all_calendars_is_far_and_no_error(broker, results, far):
+    message = Message("m", "default", b"")
+    broker.send([Send(message, ttl=far)])
+    [delivery] = broker.reserve(["default"], limit=1, lease=far)
+    record = ResultRecord("m", 0, "SUCCESS", b"", far)
+
+    assert broker.extend([delivery], lease=far).lost == []
+    assert broker.settle([Ack(delivery, record)]) == []
+    assert "m" in results.fetch(["m"])
+    broker.send(
+        [
+            Send(Message("delay", "default", b""), delay=far),
+            Send(Message("eta", "default", b""), eta=far, expires=far),
+        ]
+    )
+    assert broker.stats()[0].scheduled == 2

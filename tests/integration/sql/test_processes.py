@@ -122,6 +122,58 @@ def test_a_child_opens_its_own_connections_and_harms_no_others(path: Path, opene
     assert opened(path).stats()[0].ready == 2
 
 
+def test_what_a_child_sends_outlives_the_connections_of_its_parent(
+    path: Path, opened: Open
+) -> None:
+    broker = opened(path)
+    broker.send(sends("parent"))
+    broker.stats()
+    closed, seen = FORK.Event(), FORK.Event()
+
+    def child() -> None:
+        broker.send(sends("child"))
+        seen.set()
+        assert closed.wait(10)
+        broker.send(sends("later"))
+
+    process = FORK.Process(target=child)
+    process.start()
+    assert seen.wait(10)
+    broker.close()
+    opened(path).stats()
+    closed.set()
+    process.join(timeout=20)
+
+    assert process.exitcode == 0
+    assert set(opened(path).locate(["parent", "child", "later"])) == {"parent", "child", "later"}
+
+
+def test_forks_while_threads_send_lose_and_mix_up_nothing(path: Path, opened: Open) -> None:
+    broker = opened(path, synchronous="off")
+    broker.send(sends("first"))
+    stop = threading.Event()
+    told: list[str] = []
+
+    def send(name: str) -> None:
+        for number in range(100_000):
+            broker.send(sends(f"{name}-{number}"))
+            told.append(f"{name}-{number}")
+            if stop.is_set():
+                return
+
+    threads = [threading.Thread(target=send, args=(f"t{n}",)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    codes = [in_child(lambda n=n: broker.send(sends(f"child-{n}"))) for n in range(8)]
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=20)
+
+    told += [f"child-{n}" for n in range(8)]
+    assert codes == [0] * 8
+    assert set(opened(path).locate(told)) == set(told)
+
+
 def test_a_child_forked_inside_a_transaction_neither_hangs_nor_commits_it(
     path: Path, opened: Open
 ) -> None:
