@@ -57,7 +57,11 @@ class Url:
             parts = urlsplit(text)
             port = parts.port
         except ValueError as error:
-            reason = "the port is not a number" if "port" in str(error).lower() else "it is garbled"
+            reason = (
+                "the port is no number up to 65535"
+                if "port" in str(error).lower()
+                else "it is garbled"
+            )
             raise ImproperlyConfigured(f"not a broker URL: {reason}") from None
         if not parts.scheme or "://" not in text:
             raise ImproperlyConfigured(

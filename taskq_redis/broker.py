@@ -272,7 +272,7 @@ def _send_error(items: Sequence[Send], done: int, size: int, error: BrokerError)
     ids = [item.message.id for item in items]
     unknown = size if isinstance(error, OutcomeUnknown) else 0
     return SendError(
-        f"{done} of {len(ids)} messages were sent: {error}",
+        f"{done} of {len(ids)} messages were certainly sent: {error}",
         sent=ids[:done],
         unknown=ids[done : done + unknown],
         unsent=ids[done + unknown :],

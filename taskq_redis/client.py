@@ -204,7 +204,9 @@ class Client:
             except BrokerError as error:
                 raise ConnectionFailed(f"cannot connect to {self._name}: {error}") from error
             if isinstance(reply, ReplyError):
-                raise ConnectionFailed(f"{self._name} refused {greeting[0]}: {reply}") from reply
+                if str(reply).startswith(_NOT_YET):
+                    raise ConnectionFailed(f"{self._name} is not ready yet: {reply}") from reply
+                raise ServerRefused(f"{self._name} refused {greeting[0]}: {reply}") from reply
 
     def _checked(self, link: Link, reply: Any) -> Any:
         if isinstance(reply, ReplyError):

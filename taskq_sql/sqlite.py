@@ -77,6 +77,8 @@ class SqliteDialect:
             raise ImproperlyConfigured(
                 f"{self.path}: the folder does not exist; create it or correct the URL"
             )
+        if self.path.is_dir():
+            raise ImproperlyConfigured(f"{self.path} is a folder; name a file in it in the URL")
         kind = _filesystem(self.path, Path("/proc/mounts"))
         if _NETWORK.fullmatch(kind):
             raise NotSupported(

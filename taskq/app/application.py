@@ -161,7 +161,7 @@ class TaskQ:
     ) -> AsyncResult[Any]:
         """Do what `send_task` does, without blocking the event loop."""
         return await self.bridge.call(
-            self.submit, check_name(name, "task"), args, kwargs or {}, options, current_request()
+            self.submit, check_name(name, "task"), args, kwargs or {}, options
         )
 
     def bulk(self, calls: Sequence[Signature[R]]) -> list[AsyncResult[R]]:
@@ -170,6 +170,8 @@ class TaskQ:
         Not a transaction: if it fails, the error lists which ids were sent,
         which not, and which may have been. Raises as `Task.delay`.
         """
+        if not all(isinstance(call, Signature) for call in calls):
+            raise TypeError("bulk takes calls that have not been made, such as task.s(1, 2)")
         parent = current_request()
         items = [self._composer.item(c.task, c.args, c.kwargs, c.options, parent) for c in calls]
         enqueue(self.broker, items, self.conf.enqueue_timeout)
@@ -188,10 +190,9 @@ class TaskQ:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: CallOptions,
-        parent: Request | None = None,
     ) -> AsyncResult[Any]:
         """Send one task: what `delay`, `apply_async` and `send_task` come down to."""
-        item = self._composer.item(name, args, kwargs, options, parent or current_request())
+        item = self._composer.item(name, args, kwargs, options, current_request())
         enqueue(self.broker, [item], self.conf.enqueue_timeout)
         return AsyncResult(item.message.id, self, ignored=self._ignored(name, options))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import queue
 import threading
@@ -43,9 +44,10 @@ class Bridge:
         self._arrivals: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a synchronous call in the application's thread."""
+        """Run a synchronous call in the application's thread, in the caller's context."""
+        context = contextvars.copy_context()
         with self._lock():
-            pending = self._start().submit(function, *args, **kwargs)
+            pending = self._start().submit(context.run, function, *args, **kwargs)
         return await asyncio.wrap_future(pending)
 
     async def wait_for(self, result: AsyncResult[Any], limit: Seconds) -> ResultRecord:

@@ -41,7 +41,7 @@ class Composer:
         options: CallOptions,
         parent: Request | None,
     ) -> Send:
-        _check_args(args)
+        _check_args(args, kwargs)
         if not options.keys() <= _OPTIONS:
             raise _unknown_option(options)
         task = self._app.tasks.get(name)
@@ -110,7 +110,7 @@ class Composer:
 
     def rewrite(self, request: Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Return the envelope of a run with other arguments, for a retry."""
-        _check_args(args)
+        _check_args(args, kwargs)
         header = Envelope(
             v=wire.VERSION,
             id=request.id,
@@ -132,9 +132,11 @@ def _unknown_option(options: Mapping[str, Any]) -> UnknownOption:
     return UnknownOption(stranger, _OPTIONS, what="call option")
 
 
-def _check_args(args: object) -> None:
+def _check_args(args: object, kwargs: object) -> None:
     if not isinstance(args, list | tuple):
         raise TypeError("args must be a list or tuple of the task's arguments")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError("kwargs must be a dictionary of the task's keyword arguments")
 
 
 _SCALARS: Final = (str, int, float, bool, type(None))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from taskq.app.request import current_request
+from taskq.app.settings import seconds
 from taskq.clock import Seconds
 from taskq.contract.delivery import State
 from taskq.contract.results import ResultRecord
@@ -95,14 +96,14 @@ class AsyncResult(Generic[R]):
             ConnectionFailed: the result store stayed out of reach until the timeout.
         """
         self._refuse_waiting(disable_sync_subtasks)
-        limit = self.app.conf.result_timeout if timeout is None else timeout
+        limit = self._limit(timeout)
         record = self._await_record(limit)
         return self._open(record, propagate)
 
     async def aget(self, timeout: Seconds | None = None, propagate: bool = True) -> R:
         """Do what `get` does, without blocking the event loop."""
         self._refuse_waiting(disable_sync_subtasks=True)
-        limit = self.app.conf.result_timeout if timeout is None else timeout
+        limit = self._limit(timeout)
         record = await self.app.bridge.wait_for(self, limit)
         return self._open(record, propagate)
 
@@ -153,6 +154,9 @@ class AsyncResult(Generic[R]):
         self.app.results.forget([self.id])
 
     # -- Waiting
+
+    def _limit(self, timeout: object) -> Seconds:
+        return self.app.conf.result_timeout if timeout is None else seconds(timeout, "timeout")
 
     def _await_record(self, limit: Seconds) -> ResultRecord:
         deadline = time.monotonic() + limit

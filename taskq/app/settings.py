@@ -12,10 +12,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from taskq.app.routing import Router
 from taskq.clock import Seconds, Timestamp
 from taskq.contract.message import DEFAULT_MAX_DELIVERIES, DEFAULT_PRIORITY
 from taskq.errors import ImproperlyConfigured, UnknownOption
@@ -46,7 +47,7 @@ class Settings(msgspec.Struct, kw_only=True):
     include: list[str] = []
     """Modules with tasks, which a worker imports when it starts."""
 
-    task_serializer: str = "json"
+    task_serializer: Literal["json", "msgpack"] = "json"
     """Format of arguments and results: json or msgpack. Both are always read."""
     task_default_queue: str = "default"
     """Where tasks go that neither call nor route nor task sends elsewhere; also what a worker
@@ -113,11 +114,14 @@ def check(name: str, value: Any) -> Any:
     try:
         checked = msgspec.convert(value, _TYPES[name])
     except msgspec.ValidationError as error:
-        raise ImproperlyConfigured(f"setting {name}: {error}") from None
+        what = str(error).partition(" - at ")[0]
+        raise ImproperlyConfigured(f"setting {name}: {what[:1].lower()}{what[1:]}") from None
     if isinstance(checked, float) and not math.isfinite(checked):
         raise ImproperlyConfigured(f"setting {name}: expected a finite number")
     if name in ENVIRONMENT and checked == "":
         raise ImproperlyConfigured(f"setting {name} is empty; leave it out for the default")
+    if name == "task_routes":
+        Router(checked)
     if name == "task_default_queue":
         check_name(checked, "queue")
     return checked

@@ -117,9 +117,7 @@ class Task(Generic[P, R]):
         **options: Unpack[CallOptions],
     ) -> AsyncResult[R]:
         """Do what `apply_async` does, without blocking the event loop."""
-        return await self.app.bridge.call(
-            self.app.submit, self.name, args, kwargs or {}, options, current_request()
-        )
+        return await self.app.bridge.call(self.app.submit, self.name, args, kwargs or {}, options)
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """Return the call instead of making it."""

@@ -92,4 +92,6 @@ def worker_options(values: dict[str, Any]) -> WorkerOptions:
     try:
         return msgspec.convert(values, WorkerOptions)
     except msgspec.ValidationError as error:
-        raise ImproperlyConfigured(f"worker option: {error}") from None
+        what, _, where = str(error).partition(" - at ")
+        name = where.strip("`$.") or "?"
+        raise ImproperlyConfigured(f"worker option {name}: {what[:1].lower()}{what[1:]}") from None

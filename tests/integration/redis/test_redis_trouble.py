@@ -261,11 +261,11 @@ def test_a_replica_is_refused_by_name(broker, admin):
     broker.send([item()])
 
 
-def test_a_wrong_password_is_a_failed_connection(server, admin, open_broker):
+def test_a_wrong_password_is_refused_and_not_waited_out(server, admin, open_broker):
     admin.command("CONFIG", "SET", "requirepass", "right")
     broker = open_broker(f"redis://:hush@127.0.0.1:{server.port}")
 
-    with pytest.raises(ConnectionFailed) as caught:
+    with pytest.raises(ServerRefused, match="refused AUTH") as caught:
         broker.send_heartbeat(Heartbeat("w", "i", "h", 1, 0.0, (), "threads", 1), ttl=1)
 
     assert "hush" not in str(caught.value)

@@ -98,7 +98,7 @@ def test_a_file_that_is_no_database_is_left_alone(path: Path, opened: Open) -> N
 def test_a_folder_in_place_of_the_file_fails_with_the_cure(path: Path, opened: Open) -> None:
     path.mkdir()
 
-    with pytest.raises(ConnectionFailed, match="cannot be opened; give this user"):
+    with pytest.raises(ImproperlyConfigured, match="is a folder; name a file in it"):
         opened(path).stats()
 
 

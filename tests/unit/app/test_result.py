@@ -200,3 +200,9 @@ def test_get_waits_out_an_outage_and_raises_its_error_if_that_lasts(
     failures = iter([error] * 1000)
     with pytest.raises(error):
         result.get(timeout=0.05)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), "3"])
+def test_get_refuses_a_timeout_that_is_none(app: TaskQ, timeout: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="timeout must be a number of seconds"):
+        app.send_task("t").get(timeout=timeout)

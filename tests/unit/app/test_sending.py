@@ -26,6 +26,7 @@ from taskq.errors import (
     UnknownOption,
 )
 from taskq.wire.codecs import MSGPACK
+from taskq.wire.envelope import read
 from tests.unit.app.conftest import Make, claim, opened, sent
 from tests.unit.wire.values import Colour, Point
 from tests.waiting import until
@@ -446,3 +447,34 @@ def status_of(work: Callable[[], None]) -> int:
 def _ended(child: int) -> tuple[int, int] | None:
     pid, status = os.waitpid(child, os.WNOHANG)
     return (pid, status) if pid else None
+
+
+def test_a_bulk_of_tasks_or_results_says_what_it_takes(app: TaskQ) -> None:
+    task = app.task(name="t")(lambda: None)
+
+    for wrong in (task, task.delay()):
+        with pytest.raises(TypeError, match=r"bulk takes calls .* such as task\.s"):
+            app.bulk([wrong])  # type: ignore[list-item]
+
+
+def test_keyword_arguments_that_are_no_dictionary_are_refused(app: TaskQ) -> None:
+    with pytest.raises(TypeError, match="kwargs must be a dictionary"):
+        app.send_task("t", [], ["x"])  # type: ignore[arg-type]
+
+
+def test_what_a_task_sends_by_await_has_it_as_parent(app: TaskQ) -> None:
+    request = Request(id="parent", task="p")
+
+    async def send() -> None:
+        token = enter(request)
+        try:
+            await app.asend_task("one")
+            await app.abulk([app.task(name="two")(lambda: None).s()])
+        finally:
+            leave(token)
+
+    asyncio.run(send())
+
+    deliveries = app.broker.reserve(["default"], limit=5, lease=10)
+    metas = [read(delivery.message.envelope)[0].meta for delivery in deliveries]
+    assert metas == [{"root": "parent", "parent": "parent"}] * 2
