@@ -120,6 +120,8 @@ def test_an_interrupted_demo_ends_its_workers(folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # It is ignored if the tests run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while len(members(process.pid)) < 3 and time.monotonic() < deadline:

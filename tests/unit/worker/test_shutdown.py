@@ -206,7 +206,10 @@ def test_a_slot_that_dies_stops_the_worker(live: Bench, caplog: pytest.LogCaptur
 # In a process of its own
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    # Ignored if the tests run under nohup or in the background.
+    signal.signal(number, signal.SIG_DFL)
 from taskq import TaskQ
 from taskq.worker.options import WorkerOptions
 from taskq.worker.worker import Exit, Worker
