@@ -91,13 +91,12 @@ def worker(
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     options = worker_options(chosen).resolved(app.conf.task_default_queue)
     note(banner(app, options, tasks=loglevel == "debug"))
-    for warning in _await_broker(app, start_timeout):
-        log.warning("broker: %s", warning)
+    _await_broker(app, start_timeout)
     _run(app, options)
 
 
-def _await_broker(app: TaskQ, timeout: Seconds) -> list[str]:
-    """Return the broker's warnings, once it is there.
+def _await_broker(app: TaskQ, timeout: Seconds) -> None:
+    """Return once the broker is there and can be used; the worker logs its warnings.
 
     Workers often start together with their broker, so one that does not answer
     yet gets some time; after it an error tells the supervisor.
@@ -106,7 +105,7 @@ def _await_broker(app: TaskQ, timeout: Seconds) -> list[str]:
     pause = FIRST_PAUSE
     while True:
         try:
-            return app.broker.check()
+            app.broker.check()
         except ConnectionFailed as error:
             if time.monotonic() + pause > deadline:
                 raise
@@ -114,6 +113,8 @@ def _await_broker(app: TaskQ, timeout: Seconds) -> list[str]:
                 log.warning("waiting up to %.0f s for the broker: %s", timeout, error)
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+        else:
+            return
 
 
 def _run(app: TaskQ, options: WorkerOptions) -> None:

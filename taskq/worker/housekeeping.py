@@ -1,4 +1,4 @@
-"""The services on a timer: heartbeat, schedule poll, reaper."""
+"""The services on a timer: heartbeat, schedule poll, reaper, server check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskq.clock import Seconds
 from taskq.contract.broker import Maintenance, Registry
 from taskq.contract.delivery import Heartbeat
 from taskq.contract.results import Results
-from taskq.errors import BrokerError
+from taskq.errors import BrokerError, NotSupported
 from taskq.worker.outage import Outage
 from taskq.worker.service import OnDeath, Service
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 BEATS_TO_LIVE: Final = 3
 """A worker is listed for this many intervals after its last heartbeat."""
 BATCH: Final = 1000
+CHECK_INTERVAL: Final[Seconds] = 60.0
 
 
 def _jitter(interval: Seconds) -> Seconds:
@@ -105,3 +106,32 @@ class Reaper(Service):
         if self._results is not None:
             moved.append(self._results.expire(BATCH))
         return 0.0 if max(moved) >= BATCH else _jitter(self._interval)
+
+
+class ServerCheck(Service):
+    """Logs what the server keeps less than promised, at the start and when that changes.
+
+    A setting can change under running workers, such as a Redis that is told to
+    drop keys. They go on: stopping them would save no task.
+    """
+
+    name = "check"
+
+    def __init__(
+        self, inspect: Callable[[], list[str]], *, outage: Outage, on_death: OnDeath
+    ) -> None:
+        super().__init__(outage, on_death)
+        self._inspect = inspect
+        self._told: set[str] = set()
+
+    def run_once(self) -> Seconds:
+        level = logging.WARNING
+        try:
+            found = set(self._inspect())
+        except NotSupported as error:
+            level = logging.ERROR
+            found = {str(error)}
+        for sentence in sorted(found - self._told):
+            log.log(level, "broker: %s", sentence)
+        self._told = found
+        return _jitter(CHECK_INTERVAL)

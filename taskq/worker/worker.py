@@ -23,7 +23,7 @@ from taskq.errors import BrokerError
 from taskq.ids import new_id
 from taskq.worker.claimer import Claimer
 from taskq.worker.executor import Executor
-from taskq.worker.housekeeping import HeartbeatService, Reaper, SchedulePoll
+from taskq.worker.housekeeping import HeartbeatService, Reaper, SchedulePoll, ServerCheck
 from taskq.worker.leases import Fence, LeaseKeeper
 from taskq.worker.options import WorkerOptions
 from taskq.worker.outage import Outage
@@ -111,6 +111,7 @@ class Worker:
             outage=outage,
             on_death=self._died,
         )
+        self.check = ServerCheck(broker.check, outage=outage, on_death=self._died)
         executor = Executor(app, options.name)
         self._slots = [
             Slot(self.shelf, executor, self.settler.put, clock) for clock in self.tuner.clocks
@@ -124,6 +125,7 @@ class Worker:
             self.heartbeat,
             self.schedule,
             self.reaper,
+            self.check,
             self.claimer,
         ]
 
