@@ -80,7 +80,7 @@ def main() -> None:
                 if step == "drain":
                     measure(name, "bulk", url, count, None)
                 rows[name] = measure(name, step, url, count, None)
-        console.print(table(f"SQLite (synchronous=FULL), {step}", rows, "taskq"))
+        console.print(table(f"SQLite (synchronous=FULL), {step}", rows, "bare SQLite"))
 
 
 if __name__ == "__main__":

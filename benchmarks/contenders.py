@@ -8,11 +8,12 @@ out of each other's way.
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 BATCH = 500
 THREADS = 10
@@ -74,6 +75,51 @@ class Bare(Contender):
                 tasks[name](*args)
             client.ltrim("leased", len(batch), -1)
             done += len(batch)
+
+
+class BareSqlite(Contender):
+    """The same on an SQLite file, with a flush per commit."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+            self.connection.execute(f"PRAGMA {pragma}")
+        self.connection.execute(
+            "CREATE TABLE IF NOT EXISTS task (id INTEGER PRIMARY KEY, body TEXT, leased INTEGER)"
+        )
+        self.connection.execute("CREATE INDEX IF NOT EXISTS place ON task (leased, id)")
+
+    def send(self, count: int) -> None:
+        for number in range(count):
+            self._insert([number])
+
+    def bulk(self, count: int) -> None:
+        for first in range(0, count, BATCH):
+            self._insert(range(first, first + BATCH))
+
+    def _insert(self, numbers: Iterable[int]) -> None:
+        rows = [(json.dumps(["add", [number, number]]),) for number in numbers]
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.executemany("INSERT INTO task (body, leased) VALUES (?, 0)", rows)
+        self.connection.execute("COMMIT")
+
+    def drain(self, count: int) -> None:
+        tasks: dict[str, Callable[..., int]] = {"add": lambda x, y: x + y}
+        execute = self.connection.execute
+        done: list[tuple[int]] = []
+        for _ in range(count // 100 + 1):
+            execute("BEGIN IMMEDIATE")
+            self.connection.executemany("DELETE FROM task WHERE id = ?", done)
+            batch = execute(
+                "UPDATE task SET leased = 1 WHERE id IN "
+                "(SELECT id FROM task WHERE leased = 0 ORDER BY id LIMIT 100) RETURNING id, body"
+            ).fetchall()
+            execute("COMMIT")
+            for _, text in batch:
+                name, args = json.loads(text)
+                tasks[name](*args)
+            done = [(number,) for number, _ in batch]
 
 
 class Taskq(Contender):
@@ -170,13 +216,17 @@ REDIS: dict[str, type[Contender]] = {
     "dramatiq": Dramatiq,
     "dramatiq, prefetch 1000": DramatiqPrefetch,
 }
-SQLITE: dict[str, type[Contender]] = {"taskq": Taskq, "taskq, results": TaskqResults}
+SQLITE: dict[str, type[Contender]] = {
+    "bare SQLite": BareSqlite,
+    "taskq": Taskq,
+    "taskq, results": TaskqResults,
+}
 
 
 def main() -> None:
     """Take one step of one contender."""
     name, step, url, count = sys.argv[1:]
-    contender = REDIS[name](url)
+    contender = (REDIS | SQLITE)[name](url)
     cpu, wall = time.process_time(), time.perf_counter()
     getattr(contender, step)(int(count))
     print(json.dumps({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}))
