@@ -28,6 +28,7 @@
     │   └── ResultNotSerializable     the task ran; its result cannot travel
     └── TaskControl                   raised inside a task to steer it
         ├── Retry                     run me again later
+        ├── LeaseLost                 another worker may have the task by now
         └── MaxRetriesExceededError   `retry()` was called once too often
 
 A class's docstring is its default message. Errors carry what happened as
@@ -234,6 +235,10 @@ class Retry(TaskControl):
         self.delay = delay
         self.cause = cause
         self.envelope = envelope
+
+
+class LeaseLost(TaskControl):
+    """Another worker may have the task by now, so this run cannot conclude it."""
 
 
 class MaxRetriesExceededError(TaskControl):

@@ -26,13 +26,24 @@ from taskq.url import Url
 if TYPE_CHECKING:
     from taskq.contract.broker import Broker
     from taskq.contract.results import Results
+    from taskq.contract.transaction import Transactions
 
 PROJECT: Final = "taskq"
 log = logging.getLogger(__name__)
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
-INSTALL: Final = {"redis": "redis", "rediss": "redis", "unix": "redis", "sqlite": "sql"}
+INSTALL: Final = {
+    "amqp": "amqp",
+    "amqps": "amqp",
+    "redis": "redis",
+    "rediss": "redis",
+    "unix": "redis",
+    "sqlite": "sql",
+    "postgresql": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+}
 """The extra of taskq-core that brings the first-party plugin of a scheme.
 It only words the hint in an error."""
 
@@ -65,6 +76,18 @@ class Hooks:
         """Return a result store for the URL, or None if it is not yours."""
 
     @hookspec(firstresult=True)
+    def taskq_open_transactions(self, url: Url, clock: Clock) -> Transactions | None:
+        """Return the way into transactions of the database that is the broker, or None."""
+
+    @hookspec(firstresult=True)
+    def taskq_open_outbox(self, url: Url, clock: Clock) -> Transactions | None:
+        """Return the way into transactions of any database, for a broker that is none.
+
+        What is sent there is kept with the caller's data, and carried to the
+        broker of the URL after the commit, by a process of yours.
+        """
+
+    @hookspec(firstresult=True)
     def taskq_target(self, url: Url, plugins: Plugins) -> Any | None:
         """Return the `taskq.testing.target.Target` of the URL, or None."""
 
@@ -79,6 +102,8 @@ class Plugins:
         self._schemes: dict[str, PluginInfo] = {}
         self._owners: dict[str, object] = {}
         self._broken: dict[str, str] = {}
+        self._untold: dict[str, str] = {}
+        """What of it was neither logged nor part of an error so far."""
         memory = importlib.import_module("taskq.memory.plugin")
         self.register(memory.MemoryPlugin())
 
@@ -104,8 +129,18 @@ class Plugins:
     def _admit(self, plugin: object) -> PluginInfo:
         declare = getattr(plugin, "taskq_plugin", None)
         if declare is None:
-            raise ImproperlyConfigured(f"{plugin!r} has no taskq_plugin hook: not a taskq plugin")
+            raise ImproperlyConfigured(
+                f"{plugin!r} has no taskq_plugin hook: not a taskq plugin; "
+                "an entry point names the module that has the hooks, such as taskq_files.plugin"
+            )
         info: PluginInfo = declare()
+        # Without a type checker a forgotten comma makes five schemes of "files".
+        schemes: object = info.schemes
+        if isinstance(schemes, str):
+            raise ImproperlyConfigured(
+                f"plugin {info.name} {info.version} has text for schemes; "
+                f"make it a tuple: schemes=({schemes!r},)"
+            )
         if info.contract != CONTRACT:
             raise ImproperlyConfigured(
                 f"plugin {info.name} {info.version} is made for contract {info.contract} of taskq; "
@@ -130,18 +165,29 @@ class Plugins:
         One that cannot be loaded is left out with a warning: it must not take
         the others with it.
         """
-        if not self._loaded:
-            from importlib.metadata import entry_points
-
-            found = entry_points(group=PROJECT)
-            for point in sorted(found, key=lambda p: (not p.value.startswith("taskq_"), p.name)):
-                try:
-                    self.register(point.load())
-                except Exception as error:  # noqa: BLE001 - another package's import may raise anything
-                    self._broken[point.name] = f"{type(error).__name__}: {error}"
-                    log.warning("plugin %s was left out: %s", point.name, self._broken[point.name])
-            self._loaded = True
+        self._load()
+        self._warn()
         return self.known()
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        from importlib.metadata import entry_points
+
+        found = entry_points(group=PROJECT)
+        for point in sorted(found, key=lambda p: (not p.value.startswith("taskq_"), p.name)):
+            try:
+                self.register(point.load())
+            except Exception as error:  # noqa: BLE001 - another package's import may raise anything
+                self._broken[point.name] = f"{type(error).__name__}: {error}"
+        self._untold = dict(self._broken)
+        self._loaded = True
+
+    def _warn(self) -> None:
+        """Log what was left out, unless that was told already."""
+        untold, self._untold = self._untold, {}
+        for name, why in untold.items():
+            log.warning("plugin %s was left out: %s", name, why)
 
     def known(self) -> list[PluginInfo]:
         """Return the plugins loaded so far, sorted by name."""
@@ -159,7 +205,10 @@ class Plugins:
         clock = clock or SystemClock()
         broker: Broker | None = self._ask("taskq_open_broker", url, clock=clock)
         if broker is None:
-            raise UnknownScheme(f"plugin for {url.scheme}:// opened no broker for {url}")
+            raise UnknownScheme(
+                f"plugin for {url.scheme}:// opened no broker for {url}; does its "
+                "taskq_open_broker have @hookimpl, and return one for this scheme?"
+            )
         return broker
 
     def open_results(self, url: str | Url, *, clock: Clock | None = None) -> Results:
@@ -173,12 +222,37 @@ class Plugins:
             )
         return results
 
+    def open_transactions(self, url: str | Url, *, clock: Clock | None = None) -> Transactions:
+        """Return the way into callers' transactions for the broker the URL names.
+
+        If that is no database, messages go by an outbox in the caller's.
+
+        Raises:
+            UnknownScheme: as `open_broker`.
+            ImproperlyConfigured: no installed plugin can write into transactions.
+        """
+        url = self._resolve(url)
+        clock = clock or SystemClock()
+        found: Transactions | None = self._ask("taskq_open_transactions", url, clock=clock)
+        if found is None:
+            self._load()
+            found = self._manager.hook.taskq_open_outbox(url=url, clock=clock)
+        if found is None:
+            raise ImproperlyConfigured(
+                f"no installed plugin writes tasks for {url.scheme}:// into a transaction; "
+                "try: pip install 'taskq-core[sql]'"
+            )
+        return found
+
     def target(self, url: str | Url) -> Any:
         """Return the conformance kit's target for the URL; raises as `open_broker`."""
         url = self._resolve(url)
         target = self._ask("taskq_target", url, plugins=self)
         if target is None:
-            raise UnknownScheme(f"plugin for {url.scheme}:// has no target for the conformance kit")
+            raise UnknownScheme(
+                f"plugin for {url.scheme}:// has no target for the conformance kit; "
+                "implement taskq_target, with @hookimpl"
+            )
         return target
 
     def _ask(self, hook: str, url: Url, **more: Any) -> Any:
@@ -190,15 +264,20 @@ class Plugins:
     def _resolve(self, url: str | Url) -> Url:
         parsed = Url.parse(url)
         if parsed.scheme not in self._schemes:
-            self.load()
-        if parsed.scheme not in self._schemes:
-            raise UnknownScheme(self._hint(parsed.scheme))
+            self._load()
+            if parsed.scheme not in self._schemes:
+                # The error tells what was left out; a warning as well would say it twice.
+                self._untold = {}
+                raise UnknownScheme(self._hint(parsed.scheme))
+            self._warn()
         return parsed
 
     def _hint(self, scheme: str) -> str:
         installed = ", ".join(sorted(self._schemes))
         installed += "".join(f"; {name} was left out: {why}" for name, why in self._broken.items())
         extra = INSTALL.get(scheme)
+        if scheme == "postgres":
+            return "write postgresql:// instead of postgres://"
         if extra is None:
             return f"no plugin handles {scheme}:// URLs; installed are: {installed}"
         return (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from taskq.app.composer import Composer
+from taskq.app.connected import Connected
 from taskq.app.definition import (
     BindingDecorator,
     Decorator,
@@ -17,20 +18,18 @@ from taskq.app.definition import (
     task_options,
 )
 from taskq.app.discovery import autodiscover
-from taskq.app.forklock import ForkLock
 from taskq.app.producer import enqueue
 from taskq.app.request import Request, current_request
 from taskq.app.result import AsyncResult
-from taskq.app.settings import Settings, default_broker_url, from_environment
+from taskq.app.settings import Settings
 from taskq.app.signature import CallOptions, Signature
 from taskq.app.task import Task
+from taskq.app.transaction import check_blocking, chosen, lend
 from taskq.clock import Clock, SystemClock
-from taskq.contract.broker import Broker
-from taskq.contract.results import Results
-from taskq.errors import AlreadyRegistered, UnknownScheme
+from taskq.contract.message import Send
+from taskq.errors import AlreadyRegistered
 from taskq.names import check_name
 from taskq.plugins import Plugins
-from taskq.url import Url
 from taskq.wire.codecs import Codecs
 
 if TYPE_CHECKING:
@@ -40,11 +39,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
-log = logging.getLogger(__name__)
 
-
-class TaskQ:
+class TaskQ(Connected):
     """One application. Thread-safe, and usable in children after a fork.
 
     ``app = TaskQ("shop", broker="redis://localhost")``; further keywords are
@@ -61,17 +59,13 @@ class TaskQ:
         plugins: Plugins | None = None,
         **settings: Any,
     ) -> None:
-        self.name = check_name(name, "application")
-        self.conf = Settings()
+        conf = Settings()
         urls = {"broker_url": broker, "result_url": results}
-        self.conf.update(settings, **{key: url for key, url in urls.items() if url is not None})
+        conf.update(settings, **{key: url for key, url in urls.items() if url is not None})
+        name = check_name(name, "application")
+        super().__init__(name, conf, plugins or Plugins(), clock or SystemClock())
         self.tasks: dict[str, Task[..., Any]] = {}
-        self.clock = clock or SystemClock()
-        self.plugins = plugins or Plugins()
-        self._lock = ForkLock()
         self._bridge: Bridge | None = None
-        self._broker: Broker | None = None
-        self._results: Results | None = None
         self._codecs: Codecs | None = None
         self._composer = Composer(self)
 
@@ -147,42 +141,73 @@ class TaskQ:
         name: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        session: object | None = None,
+        connection: object | None = None,
         **options: Unpack[CallOptions],
     ) -> AsyncResult[Any]:
-        """Send a task by name; it need not be defined here. Raises as `Task.delay`."""
-        return self.submit(check_name(name, "task"), args, kwargs or {}, options)
+        """Send a task by name; it need not be defined here. Does as `Task.apply_async`."""
+        transaction = chosen(session, connection)
+        return self.submit(check_name(name, "task"), args, kwargs or {}, options, transaction)
 
     async def asend_task(
         self,
         name: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        session: object | None = None,
+        connection: object | None = None,
         **options: Unpack[CallOptions],
     ) -> AsyncResult[Any]:
         """Do what `send_task` does, without blocking the event loop."""
-        return await self.bridge.call(
-            self.submit, check_name(name, "task"), args, kwargs or {}, options
-        )
+        transaction = chosen(session, connection)
+        check_name(name, "task")
+        return await self.asubmit(name, args, kwargs or {}, options, transaction)
 
-    def bulk(self, calls: Sequence[Signature[R]]) -> list[AsyncResult[R]]:
+    def bulk(
+        self,
+        calls: Sequence[Signature[R]],
+        *,
+        session: object | None = None,
+        connection: object | None = None,
+    ) -> list[AsyncResult[R]]:
         """Send many tasks in as few round trips as the broker allows.
 
         Not a transaction: if it fails, the error lists which ids were sent,
-        which not, and which may have been. Raises as `Task.delay`.
+        which not, and which may have been. Raises as `Task.delay`. With a
+        `session` or `connection` of SQLAlchemy it is part of the transaction
+        that is open there, as with `Task.apply_async`.
         """
+        return self._bulk(calls, chosen(session, connection))
+
+    def _bulk(
+        self, calls: Sequence[Signature[R]], transaction: object | None
+    ) -> list[AsyncResult[R]]:
         if not all(isinstance(call, Signature) for call in calls):
             raise TypeError("bulk takes calls that have not been made, such as task.s(1, 2)")
-        parent = current_request()
-        items = [self._composer.item(c.task, c.args, c.kwargs, c.options, parent) for c in calls]
-        enqueue(self.broker, items, self.conf.enqueue_timeout)
+        items = [self.compose(call) for call in calls]
+        ignored = [self._ignored(call.task, call.options) for call in calls]
+        if self.conf.task_always_eager:
+            return [self._run_now(*one) for one in zip(items, ignored, strict=True)]
+        self._send(items, transaction)
         return [
-            AsyncResult(item.message.id, self, ignored=self._ignored(call.task, call.options))
-            for item, call in zip(items, calls, strict=True)
+            AsyncResult(item.message.id, self, ignored=dropped)
+            for item, dropped in zip(items, ignored, strict=True)
         ]
 
-    async def abulk(self, calls: Sequence[Signature[R]]) -> list[AsyncResult[R]]:
+    async def abulk(
+        self,
+        calls: Sequence[Signature[R]],
+        *,
+        session: object | None = None,
+        connection: object | None = None,
+    ) -> list[AsyncResult[R]]:
         """Do what `bulk` does, without blocking the event loop."""
-        return await self.bridge.call(self.bulk, calls)
+        transaction = chosen(session, connection)
+        if transaction is not None:
+            return await lend(transaction, partial(self._bulk, calls))
+        return await self._off_loop(self._bulk, calls, None)
 
     def submit(
         self,
@@ -190,11 +215,54 @@ class TaskQ:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: CallOptions,
+        transaction: object | None = None,
     ) -> AsyncResult[Any]:
         """Send one task: what `delay`, `apply_async` and `send_task` come down to."""
         item = self._composer.item(name, args, kwargs, options, current_request())
-        enqueue(self.broker, [item], self.conf.enqueue_timeout)
-        return AsyncResult(item.message.id, self, ignored=self._ignored(name, options))
+        ignored = self._ignored(name, options)
+        if self.conf.task_always_eager:
+            return self._run_now(item, ignored)
+        self._send([item], transaction)
+        return AsyncResult(item.message.id, self, ignored=ignored)
+
+    async def asubmit(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: CallOptions,
+        transaction: object | None = None,
+    ) -> AsyncResult[Any]:
+        """Do what `submit` does, without blocking the event loop."""
+        if transaction is not None:
+            return await lend(transaction, partial(self.submit, name, args, kwargs, options))
+        return await self._off_loop(self.submit, name, args, kwargs, options)
+
+    def _send(self, items: Sequence[Send], transaction: object | None) -> None:
+        if transaction is None:
+            enqueue(self.broker, items, self.conf.enqueue_timeout)
+        else:
+            check_blocking(transaction)
+            self.transactions.join(transaction).send(items)
+
+    def compose(self, call: Signature[Any]) -> Send:
+        """Return what a call would send, without sending it; raises as `Task.delay`."""
+        return self._composer.item(
+            call.task, call.args, call.kwargs, call.options, current_request()
+        )
+
+    def _run_now(self, item: Send, ignored: bool) -> AsyncResult[Any]:
+        from taskq.worker.eager import run_now  # what workers are made of
+
+        return run_now(self, item, ignored=ignored)
+
+    async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
+        if self.conf.task_always_eager:
+            import asyncio
+
+            # Not the one thread of the bridge: an eager task may itself wait for it.
+            return await asyncio.to_thread(call, *args)
+        return await self.bridge.call(call, *args)
 
     def rewrite(self, request: Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Return the envelope of a run with other arguments, for a retry."""
@@ -221,25 +289,7 @@ class TaskQ:
         task = self.tasks.get(name)
         return value if task is None else task.arguments.convert_return(value)
 
-    # -- The way to the broker
-
-    @property
-    def broker(self) -> Broker:
-        """The application's client of its broker; opened at first use."""
-        if self._broker is None:
-            with self._lock():
-                if self._broker is None:
-                    self._broker = self.open_broker()
-        return self._broker
-
-    @property
-    def results(self) -> Results:
-        """The application's client of its result store; opened at first use."""
-        if self._results is None:
-            with self._lock():
-                if self._results is None:
-                    self._results = self.open_results()
-        return self._results
+    # -- What it is made of
 
     @property
     def codecs(self) -> Codecs:
@@ -264,62 +314,11 @@ class TaskQ:
                     self._bridge = Bridge(lambda: self.results)
         return self._bridge
 
-    @property
-    def broker_url(self) -> Url:
-        """The URL of the broker, wherever it was named."""
-        named = self.conf.broker_url or from_environment("broker_url")
-        if named is not None:
-            return Url.parse(named)
-        return Url.parse(default_broker_url(self.name))
-
-    @property
-    def result_url(self) -> Url:
-        """The URL of the result store."""
-        named = self.conf.result_url or from_environment("result_url")
-        return self.broker_url if named is None else Url.parse(named)
-
-    @property
-    def results_with_broker(self) -> bool:
-        """Whether results live where tasks do, so that one step can change both."""
-        return self.result_url == self.broker_url
-
-    def open_broker(self) -> Broker:
-        """Return a new client of the broker, owned by the caller.
-
-        Raises:
-            UnknownScheme: no installed plugin handles the URL; says what to do.
-        """
-        url = self.broker_url
-        unnamed = self.conf.broker_url is None and from_environment("broker_url") is None
-        try:
-            broker = self.plugins.open_broker(url, clock=self.clock)
-        except UnknownScheme:
-            if not unnamed:
-                raise
-            raise UnknownScheme(
-                f"application {self.name!r} names no broker. Either give it one, such as "
-                "broker='redis://localhost' or TASKQ_BROKER_URL, or install the embedded one: "
-                "pip install 'taskq-core[sql]'"
-            ) from None
-        if unnamed:
-            log.info("no broker named; using the embedded one: %s", url)
-        return broker
-
-    def open_results(self) -> Results:
-        """Return a new client of the result store, owned by the caller."""
-        return self.plugins.open_results(self.result_url, clock=self.clock)
-
     def close(self) -> None:
         """Close what was opened; the next use opens it again."""
         if self._bridge is not None:
             self._bridge.close()
-        with self._lock():
-            broker, self._broker = self._broker, None
-            results, self._results = self._results, None
-        if broker is not None:
-            broker.close()
-        if results is not None:
-            results.close()
+        super().close()
 
 
 def _learn(codecs: Codecs, task: Task[..., Any]) -> None:

@@ -31,6 +31,8 @@ SLICE: Final[Seconds] = 0.05
 """How long one look at the results lasts while others may come to wait."""
 VERDICT_INTERVAL: Final[Seconds] = 1.0
 PAUSE_AFTER_ERROR: Final[Seconds] = 0.2
+LAST_LOOK: Final[Seconds] = 5.0
+"""How long `close` waits for a look at the results that is under way."""
 
 
 class Bridge:
@@ -41,6 +43,7 @@ class Bridge:
         self._lock = ForkLock()
         self._pid = 0
         self._calls: ThreadPoolExecutor | None = None
+        self._watcher: threading.Thread | None = None
         self._arrivals: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -81,10 +84,14 @@ class Bridge:
         """End both threads. Calls under way are finished first; waits end with `Closed`."""
         with self._lock():
             calls, self._calls = self._calls, None
+            watcher, self._watcher = self._watcher, None
             if calls is None or self._pid != os.getpid():
                 return
             self._arrivals.put(None)
         calls.shutdown()
+        if watcher is not None:
+            # Left alone it might open the results anew, which are closed next.
+            watcher.join(LAST_LOOK)
 
     def _start(self) -> ThreadPoolExecutor:
         """Return the executor of calls, with both threads at work. Called with the lock held."""
@@ -92,9 +99,10 @@ class Bridge:
             self._pid = os.getpid()
             self._calls = ThreadPoolExecutor(1, thread_name_prefix="taskq-async")
             self._arrivals = queue.SimpleQueue()
-            threading.Thread(
+            self._watcher = threading.Thread(
                 target=self._watch, args=(self._arrivals,), name="taskq-results", daemon=True
-            ).start()
+            )
+            self._watcher.start()
         return self._calls
 
     def _watch(self, arrivals: queue.SimpleQueue[Waiting | None]) -> None:
@@ -111,6 +119,8 @@ class Bridge:
             except queue.Empty:
                 pass
             waiting = [w for w in waiting if not w.abandoned]
+            if not waiting:
+                continue
             ids = list({w.result.id for w in waiting})
             try:
                 found = self._results().wait(ids, timeout=SLICE)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from taskq.clock import Timestamp
+from taskq.contract.delivery import Delivery
+
+Conclude: TypeAlias = Callable[["Request", object, Any], None]
+"""Concludes a run with a value, within a transaction of the task's."""
 
 
 class Request(msgspec.Struct):
@@ -36,8 +40,17 @@ class Request(msgspec.Struct):
     created: Timestamp = 0.0
     """When it was sent, by the sender's clock."""
     called_directly: bool = False
+    is_eager: bool = False
+    """It runs in its sender's thread (`task_always_eager`)."""
     exhausted: bool = False
     """Set by `retry()` when it had no retry left to give."""
+    completed: bool = False
+    """`self.complete(session)` has concluded it, and the transaction was committed."""
+    value: Any = None
+    """What it was completed with."""
+    delivery: Delivery | None = None
+    """What the worker claimed; None if there is no worker."""
+    conclude: Conclude | None = None
     lost: bool = False
     """True once the worker has lost its lease: what the task returns will be
     refused, and another worker may have started it. Read it in long loops."""

@@ -199,8 +199,9 @@ class AsyncResult(Generic[R]):
                 f"task {self.id} was given up without a result; see: taskq dead show {self.id}",
             )
         raise UnknownResult(
-            f"no task {self.id}: it never existed, its result has expired "
-            f"(result_expires is {self.app.conf.result_expires:g} s), or results are off"
+            f"no task {self.id}: it never existed, its transaction is not committed, its result "
+            f"has expired (result_expires is {self.app.conf.result_expires:g} s), or results "
+            "are off"
         )
 
     def give_up(self, limit: Seconds) -> NoReturn:

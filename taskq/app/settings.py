@@ -60,6 +60,10 @@ class Settings(msgspec.Struct, kw_only=True):
     """Drop what tasks return, unless the task or the call says otherwise."""
     task_max_deliveries: Annotated[int, msgspec.Meta(ge=2)] = DEFAULT_MAX_DELIVERIES
     """Lost leases after which a task is given up."""
+    task_always_eager: bool = False
+    """Run tasks in the caller, at once, instead of sending them. For tests: workers refuse it."""
+    task_eager_propagates: bool = False
+    """Let `delay` raise what such a task raised."""
 
     enqueue_timeout: Positive = 10.0
     """Seconds in which a task is accepted, or the caller gets an error."""

@@ -40,6 +40,12 @@ class CallOptions(TypedDict, total=False):
     """Drop what it returns, or keep it, whatever the task says."""
 
 
+def call_text(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return a call as one would write it."""
+    given = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+    return f"{task}({', '.join(given)})"
+
+
 class Signature(msgspec.Struct, Generic[R], frozen=True):
     """Task, arguments and options. Made by `task.s(…)`; sent by `app.bulk` or by itself."""
 
@@ -48,6 +54,10 @@ class Signature(msgspec.Struct, Generic[R], frozen=True):
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     options: CallOptions
+
+    def __repr__(self) -> str:
+        more = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"<call {call_text(self.task, self.args, self.kwargs)}{more}>"
 
     def set(self, **options: Unpack[CallOptions]) -> Signature[R]:
         """Return a copy with more options."""
@@ -58,4 +68,8 @@ class Signature(msgspec.Struct, Generic[R], frozen=True):
         """Send it."""
         return self.app.bulk([self])[0]
 
-    apply_async = delay
+    def apply_async(
+        self, *, session: object | None = None, connection: object | None = None
+    ) -> AsyncResult[R]:
+        """Send it, perhaps in a transaction of yours, as `Task.apply_async` does."""
+        return self.app.bulk([self], session=session, connection=connection)[0]

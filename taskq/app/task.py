@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 import msgspec
 
 from taskq.app.arguments import Arguments
+from taskq.app.completion import Completion
 from taskq.app.request import Request, current_request, enter, leave
 from taskq.app.result import AsyncResult
 from taskq.app.retry import RetryPolicy
 from taskq.app.settings import instant, seconds
 from taskq.app.signature import CallOptions, Signature
+from taskq.app.transaction import chosen
 from taskq.clock import Seconds
-from taskq.errors import MaxRetriesExceededError, Retry
+from taskq.errors import MaxRetriesExceededError, NotSupported, Retry
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -101,10 +103,19 @@ class Task(Generic[P, R]):
         self,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        session: object | None = None,
+        connection: object | None = None,
         **options: Unpack[CallOptions],
     ) -> AsyncResult[R]:
-        """Send the task with options; raises as `delay`."""
-        return self.app.submit(self.name, args, kwargs or {}, options)
+        """Send the task with options; raises as `delay`.
+
+        With a `session` or `connection` of SQLAlchemy it is sent in the
+        transaction that is open there, and exists exactly if that is committed.
+        The errors are those of the database then.
+        """
+        transaction = chosen(session, connection)
+        return self.app.submit(self.name, args, kwargs or {}, options, transaction)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Do what `delay` does, without blocking the event loop."""
@@ -114,10 +125,17 @@ class Task(Generic[P, R]):
         self,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        session: object | None = None,
+        connection: object | None = None,
         **options: Unpack[CallOptions],
     ) -> AsyncResult[R]:
-        """Do what `apply_async` does, without blocking the event loop."""
-        return await self.app.bridge.call(self.app.submit, self.name, args, kwargs or {}, options)
+        """Do what `apply_async` does, without blocking the event loop.
+
+        `session` and `connection` are SQLAlchemy's for asyncio.
+        """
+        transaction = chosen(session, connection)
+        return await self.app.asubmit(self.name, args, kwargs or {}, options, transaction)
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """Return the call instead of making it."""
@@ -130,6 +148,29 @@ class Task(Generic[P, R]):
         """The run that is under way in this thread or coroutine."""
         request = current_request()
         return request if request is not None else Request(id="", task=self.name)
+
+    def complete(self, session: Any, /) -> Completion:
+        """Conclude the run in a transaction of its own effects: `with self.complete(session):`.
+
+        At the block's end the session is committed, with the effects and the
+        end of the task in one transaction: both happen, or neither. `session` is
+        a session or connection of SQLAlchemy (`async with` for asyncio's), of
+        the database that is the broker. Keep the transaction short.
+
+        Raises:
+            NotSupported: the broker is not in a database.
+            LeaseLost: at the block's end, after a rollback: another worker may have the
+                task; this run has had no effect.
+        """
+        request = self.request
+        if request.conclude is None:
+            return Completion(request, session, None)
+        if not self.app.transactions.settles:
+            raise NotSupported(
+                f"complete() needs the broker in the session's database, and it is "
+                f"{self.app.broker_url.scheme}://; let the task bear to run twice instead"
+            )
+        return Completion(request, session, self.app.transactions.join)
 
     def retry(
         self,

@@ -16,11 +16,14 @@ code  meaning
 from __future__ import annotations
 
 import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 import click
 
 from taskq import __version__
+from taskq.cli.check import broker
 from taskq.cli.completion import completion
 from taskq.cli.dead import dead
 from taskq.cli.demo.command import demo
@@ -41,6 +44,7 @@ from taskq.errors import (
 )
 
 FAILED: Final = 1
+COMMANDS: Final = "taskq.commands"
 EXIT_CODES: Final[tuple[tuple[type[TaskqError], int], ...]] = (
     (ImproperlyConfigured, 2),
     (EncodingError, 2),
@@ -69,7 +73,22 @@ def exit_code(error: TaskqError) -> int:
 
 
 class Program(click.Group):
-    """A group whose commands may raise taskq's errors."""
+    """A group whose commands may raise taskq's errors.
+
+    An installed plugin adds one by an entry point of the group `taskq.commands`.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, those of plugins included."""
+        return sorted({*super().list_commands(ctx), *_of_plugins()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; one of a plugin is imported now."""
+        known = super().get_command(ctx, cmd_name)
+        if known is not None or cmd_name not in _of_plugins():
+            return known
+        found = _of_plugins()[cmd_name].load()
+        return found if isinstance(found, click.Command) else None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn an error of taskq's into one line and an exit code."""
@@ -80,6 +99,11 @@ class Program(click.Group):
                 raise
             complain(str(error))
             ctx.exit(exit_code(error))
+
+
+@cache
+def _of_plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=COMMANDS)}
 
 
 @click.group(
@@ -97,7 +121,7 @@ def cli() -> None:
     """
 
 
-for command in (worker, call, result, status, purge, dead, demo, completion):
+for command in (worker, call, result, status, purge, dead, broker, demo, completion):
     cli.add_command(command)
 
 

@@ -11,7 +11,6 @@ import click
 
 from taskq.cli.output import complain, escape, json_option, note, show, show_json
 from taskq.cli.session import Session, session_options
-from taskq.cli.worker import import_tasks
 from taskq.errors import (
     EncodingError,
     ImproperlyConfigured,
@@ -118,6 +117,8 @@ def call(
 def _send(
     app: TaskQ, name: str, args: list[Any], kwargs: dict[str, Any], options: CallOptions
 ) -> AsyncResult[Any]:
+    from taskq.app.loading import import_tasks
+
     import_tasks(app)
     if app.tasks and name not in app.tasks:
         hint = UnknownOption(name, app.tasks, what="task")

@@ -71,7 +71,7 @@ class Session:
             self._opened.close()
 
     def _load(self, name: str) -> TaskQ:
-        from taskq.cli.loading import find_app
+        from taskq.app.loading import find_app
 
         prepare_path(self.workdir)
         app = find_app(name)

@@ -83,6 +83,7 @@ def worker(
     SIGTERM or Ctrl-C: it claims nothing more, finishes what runs, and ends.
     A second one: what still runs is given back at once.
     """
+    from taskq.app.loading import import_tasks
     from taskq.worker.options import worker_options
 
     configure(loglevel)
@@ -127,18 +128,6 @@ def _run(app: TaskQ, options: WorkerOptions) -> None:
         sys.stdout.flush()
         os._exit(code)
     click.get_current_context().exit(code)
-
-
-def import_tasks(app: TaskQ, modules: tuple[str, ...] = ()) -> None:
-    """Import the modules with tasks that the application includes, and more.
-
-    Raises:
-        ImproperlyConfigured: one does not exist, or its own code raises.
-    """
-    from taskq.cli.loading import import_module
-
-    for name in (*app.conf.include, *modules):
-        import_module(name)
 
 
 def banner(app: TaskQ, options: WorkerOptions, *, tasks: bool) -> str:

@@ -100,16 +100,18 @@ class Inspector(Protocol):
 class Broker(ABC):
     """One client of one namespace of one broker.
 
-    Thread-safe, and usable in a child process after a fork. Settle with the
-    object that reserved. No method waits for a server longer than its own
-    `timeout` argument or the one the client was opened with.
+    Thread-safe, and usable in a child process after a fork, which both sides of
+    it may do at the same time (law: L1). Settle with the object that reserved.
+    No method waits for a server longer than its own `timeout` argument or the
+    one the client was opened with.
 
     Every method may raise `ConnectionFailed` (nothing happened),
     `OutcomeUnknown` (it may have), `ServerRefused` or `Closed`. All but
     `reserve` and `requeue_dead` may be repeated after an unknown outcome
     without harm; what an interrupted `reserve` claimed comes back when its
     lease ends. A settlement repeated after an unknown outcome is returned as
-    lost if the first attempt had been carried out.
+    lost if the first attempt had been carried out. Where `unique_ids` is denied,
+    what failed half-way may have left a second copy, and so may its repetition.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -147,7 +149,9 @@ class Broker(ABC):
         before the messages leave it, and which first moves what is due and
         what was lost, looking at no fewer than `limit` of each in every queue.
         If nothing can be claimed, waits up to `wait` seconds for something,
-        then returns [].
+        then returns []. Where `timed_leases` is denied, it takes back what this
+        client itself has lost, and what lost its holder's connection it lets rest
+        for `lease` seconds.
 
         Laws: L3, L5, L6, L7, L8, L9, L10, L11, L12, L18, L24, L28.
         """
@@ -155,6 +159,9 @@ class Broker(ABC):
     @abstractmethod
     def settle(self, settlements: Sequence[Settlement], /) -> list[Delivery]:
         """Conclude deliveries; return those whose lease was lost before.
+
+        Their results are stored in the same step. A broker whose plugin keeps no
+        results at its URL ignores them: nobody could read or expire them there.
 
         Laws: L4, L10, L11, L13, L14, L16, L17.
         """
@@ -190,7 +197,10 @@ class Broker(ABC):
 
     @abstractmethod
     def recover_expired(self, *, limit: int = 1000) -> int:
-        """Reclaim up to `limit` messages whose lease has ended; return how many. Law: L26."""
+        """Reclaim up to `limit` messages whose lease has ended; return how many. Law: L26.
+
+        Where `timed_leases` is denied, those of this client alone.
+        """
 
     @abstractmethod
     def expire_dead(self, *, older_than: Seconds, limit: int = 1000) -> int:
@@ -228,7 +238,7 @@ class Broker(ABC):
     def dead_letters(
         self, queue: str, /, *, limit: int = 100, after: DeadLetter | None = None
     ) -> list[DeadLetter]:
-        """List dead letters, oldest first, from behind `after`. Law: L19."""
+        """List up to `limit` dead letters, oldest first, from behind `after`. Law: L19."""
 
     @abstractmethod
     def requeue_dead(self, queue: str, ids: Sequence[str], /) -> int:
@@ -265,4 +275,4 @@ class Broker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the client. Leases it holds end by time. Law: L25."""
+        """Close the client. Leases it holds end as if it had died. Law: L25."""

@@ -88,7 +88,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     dead: int
     oldest_ready: Seconds | None = None
     """Age, since it was sent, of the message that a claim would take next;
-    None if nothing is ready."""
+    None if nothing is ready, or where `locate` is denied: nobody can look."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

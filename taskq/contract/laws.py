@@ -2,6 +2,12 @@
 
 Docstrings, tests, failures and the docs' tables cite them by number. The
 sentences are the definition; `taskq.testing` puts each of them to the test.
+
+A capability that is denied (`taskq.contract.capabilities`) changes what some of
+them mean. Without `unique_ids` L15 says nothing, and after an `OutcomeUnknown`
+L2, L13, L16 and L30 are true of each copy that there may be. Without
+`timed_leases` the end of a lease, in L3 to L5, is when its holder takes it back,
+or when a lease is over since a claim found that the holder's connection was lost.
 """
 
 from __future__ import annotations
@@ -46,6 +52,10 @@ BROKER_LAWS: Final = {
     "L27": "When all is concluded, purged and expired, only the documented fixed objects are left.",
     "L28": "A reserve that waits returns soon after a message for it is sent by anybody.",
     "L29": "expire_dead drops the dead letters older than asked, and no others.",
+    "L30": "ConnectionFailed and ServerRefused mean that nothing has happened; after "
+    "OutcomeUnknown each message was touched as asked or not at all.",
+    "L31": "After a lost connection or a restart of the server a client goes on by itself: "
+    "once the server answers again, one more call at most fails.",
 }
 
 RESULT_LAWS: Final = {
@@ -57,6 +67,7 @@ RESULT_LAWS: Final = {
     "R6": "fetch of many ids returns exactly those that have a record.",
     "R7": "close may be called twice; afterwards every other method raises Closed.",
     "R8": "Payload, state and run come back as stored.",
+    "R9": "What L30 and L31 say of a broker is true of a result store.",
 }
 
 LAWS: Final = BROKER_LAWS | RESULT_LAWS

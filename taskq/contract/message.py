@@ -23,7 +23,10 @@ DEFAULT_MAX_DELIVERIES: Final = 5
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One task on its way. Never changed by a broker."""
+    """One task on its way. Never changed by a broker.
+
+    `priority` is 0 to 9, 9 the most urgent; `max_deliveries` at least 2.
+    """
 
     id: str
     """UUIDv7 text, or any legal name the sender chose."""

@@ -3,6 +3,9 @@
 Each carries the delivery, and with it the token that proves the lease. A
 settlement whose lease was lost changes nothing at all: no state, no counter,
 no result, no successor.
+
+Where results live elsewhere, the worker stores them before it settles, and no
+settlement carries one.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from taskq.url import Url
 if TYPE_CHECKING:
     from taskq.contract.broker import Broker
     from taskq.contract.results import Results
+    from taskq.contract.transaction import Transactions
     from taskq.memory.server import MemoryServer
     from taskq.testing.target import Target
 
@@ -44,6 +45,15 @@ class MemoryPlugin:
         from taskq.memory.results import MemoryResults
 
         return MemoryResults(self.server(url, clock))
+
+    @hookimpl
+    def taskq_open_transactions(self, url: Url, clock: Clock) -> Transactions | None:
+        if url.scheme != "memory":
+            return None
+        from taskq.memory.broker import MemoryBroker
+        from taskq.memory.transactions import MemoryTransactions
+
+        return MemoryTransactions(MemoryBroker(self.server(url, clock)))
 
     @hookimpl
     def taskq_target(self, url: Url, plugins: Plugins) -> Target | None:

@@ -1,7 +1,7 @@
 """Counts how often each law was put to the test, and stops at the first breach.
 
 A law that was never tested looks exactly like a law that holds. So every check
-of the kit goes through a `Ledger`, and the table of counts is shown after a run.
+of the kit goes through a `Ledger`, and a run ends with a table of the counts.
 """
 
 from __future__ import annotations
@@ -12,68 +12,33 @@ from typing import Final
 from taskq.contract.laws import LAWS
 
 ENOUGH: Final = 20
-"""Fewer checks than this of one law in a whole suite prove too little."""
+"""Fewer checks than this of one law prove too little."""
 
 
 class LawBroken(AssertionError):
-    """A backend broke a law; `law` is its number."""
+    """A backend broke a law: `law` is its number, `what` tells what happened."""
 
     def __init__(self, law: str, what: str) -> None:
         self.law = law
+        self.what = what
         super().__init__(f"{law} is broken: {what}\n    {law}: {LAWS[law]}")
 
 
-class Record:
-    """What a run has put to the test so far: checks per backend and law."""
+class NotApplicable(Exception):
+    """An example asks for something the backend rightly lacks; `str` says what.
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._whole: dict[str, set[str]] = {}
-
-    def add(self, label: str, law: str) -> None:
-        """Note one check of a law on the backend called `label`."""
-        self._counts[label, law] += 1
-
-    def times(self, label: str, law: str) -> int:
-        """Return how often the law was put to the test on that backend."""
-        return self._counts[label, law]
-
-    def expect(self, label: str, laws: set[str]) -> None:
-        """Note that a whole suite of these laws ran on that backend."""
-        self._whole.setdefault(label, set()).update(laws)
-
-    def scarce(self, *, enough: int = ENOUGH) -> list[str]:
-        """Return one sentence for each law that a whole suite tested too rarely."""
-        return [
-            f"{law} was put to the test only {self.times(label, law)} times on {label}; "
-            f"{enough} are needed before it can be said to hold"
-            for label, laws in sorted(self._whole.items())
-            for law in LAWS
-            if law in laws and self.times(label, law) < enough
-        ]
-
-    def table(self) -> list[str]:
-        """Return the lines of the table law × backend; none if nothing was tested."""
-        labels = sorted({label for label, _ in self._counts})
-        if not labels:
-            return []
-        widths = [max(len(label), 7) for label in labels]
-        lines = ["law  " + "  ".join(f"{a:>{w}}" for a, w in zip(labels, widths, strict=True))]
-        for law in LAWS:
-            cells = [
-                f"{self.times(label, law) or '-':>{width}}"
-                for label, width in zip(labels, widths, strict=True)
-            ]
-            lines.append(f"{law:<4} " + "  ".join(cells))
-        return lines
+    The only way in which an example may end without having proved anything.
+    """
 
 
 class Ledger:
-    """A record's page for one backend; what every check is written in."""
+    """The page of one backend; what every check is written in. Used by one thread."""
 
-    def __init__(self, label: str, record: Record | None = None) -> None:
+    def __init__(self, label: str) -> None:
         self.label = label
-        self.record = record or Record()
+        self.counts: Counter[str] = Counter()
+        self.broken = ""
+        """The first law that was broken; what follows looks for a shorter way to break it."""
 
     def check(self, law: str, holds: bool, what: str) -> None:
         """Count one check of a law that could have failed.
@@ -81,6 +46,11 @@ class Ledger:
         Raises:
             LawBroken: it did.
         """
-        self.record.add(self.label, law)
+        self.counts[law] += 1
         if not holds:
+            self.broken = self.broken or law
             raise LawBroken(law, what)
+
+    def times(self, law: str) -> int:
+        """Return how often the law was put to the test."""
+        return self.counts[law]

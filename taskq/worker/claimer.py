@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -59,7 +58,7 @@ class Claimer(Service):
         self._idle_wait = min(IDLE_WAIT, self._lease / 6)
         self._conclude = conclude
         self._careful_until = 0.0
-        self.progress = time.monotonic()
+        self.progress = self.pace.now()
         """When the loop last came round; the worker watches it."""
 
     def stop(self) -> None:
@@ -67,7 +66,7 @@ class Claimer(Service):
         self._shelf.interrupt()
 
     def run_once(self) -> Seconds:
-        before = self.progress = time.monotonic()
+        before = self.progress = self.pace.now()
         wanted, low = self._wanted(before)
         if wanted <= 0:
             self._shelf.await_room(low, LOOK_AGAIN)
@@ -78,7 +77,7 @@ class Claimer(Service):
             self._queues,
             limit=min(wanted, LARGEST_CLAIM),
             lease=self._lease,
-            wait=self._idle_wait if idle else 0.0,
+            wait=self.pace.wait(self._idle_wait) if idle else 0.0,
         )
         if self._rotate and len(self._queues) > 1:
             self._queues.append(self._queues.pop(0))
@@ -87,6 +86,7 @@ class Claimer(Service):
         elif not idle:
             # No more to be had while the shelf still has work: look again when that is done.
             self._shelf.await_room(0, LOOK_AGAIN)
+        if not idle:
             self._give_back()
         return 0.0
 
@@ -104,17 +104,25 @@ class Claimer(Service):
         Whoever collects a second loss must really have run, or a task that
         kills its workers would take innocent neighbours with it.
         """
-        if self.stopping.is_set():
-            for delivery in deliveries:
-                self._conclude(Release(delivery))
+        now = self.pace.now()
+        on_trial = self._on_trial(now)
+        batch = [Held(delivery, now, until) for delivery in deliveries]
+        # What is given back is on record, too, since that may take a while.
+        self._shelf.record(batch)
+        if suspects := [held for held in batch if held.delivery.losses]:
+            batch = [held for held in batch if not held.delivery.losses]
+            suspects = self._admit(suspects, now, on_trial)
+            now = self.pace.now()
+        if self.stopping.is_set() or now >= until:
+            # Slots are about to end, or would not start it because its lease may be over.
+            self._return(suspects + batch)
             return
-        now = time.monotonic()
-        if suspects := [delivery for delivery in deliveries if delivery.losses]:
-            self._admit(suspects, now, until)
-        self._shelf.add([Held(one, now, until) for one in deliveries if not one.losses])
+        if suspects:
+            self._shelf.add(suspects, first=True)
+        self._shelf.add(batch)
 
-    def _admit(self, suspects: list[Delivery], now: float, until: float) -> None:
-        """Let one of the messages with a loss start, if no other is about to; return the rest.
+    def _admit(self, suspects: list[Held], now: float, on_trial: bool) -> list[Held]:
+        """Choose the message with a loss that may start, if no other is about to; return the rest.
 
         Returned first: a task that kills its workers may do so at once, before
         a neighbour that was put on the shelf with it has started.
@@ -122,14 +130,15 @@ class Claimer(Service):
         free = self._shelf.room > 0
         if not free:
             self._careful_until = now + CAREFUL
-        admitted = suspects[:1] if free and not self._on_trial(now) else []
-        if rest := [Release(delivery, NOT_HELD) for delivery in suspects[len(admitted) :]]:
+        admitted = suspects[:1] if free and not on_trial else []
+        if rest := suspects[len(admitted) :]:
             try:
-                self._broker.settle(rest)
+                self._broker.settle([Release(held.delivery, NOT_HELD) for held in rest])
             except BrokerError:
-                for release in rest:
-                    self._conclude(release)
-        self._shelf.add([Held(delivery, now, until) for delivery in admitted], first=True)
+                self._return(rest, NOT_HELD)
+            else:
+                self._shelf.forget([held.delivery for held in rest])
+        return admitted
 
     def _on_trial(self, now: float) -> bool:
         """Say whether a message with a loss has not yet run for long."""
@@ -139,5 +148,10 @@ class Claimer(Service):
         )
 
     def _give_back(self) -> None:
-        for held in self._shelf.take_back(time.monotonic() - LONGEST_ON_SHELF):
-            self._conclude(Release(held.delivery))
+        self._return(self._shelf.take_back(self.pace.now() - LONGEST_ON_SHELF))
+
+    def _return(self, batch: list[Held], delay: Seconds = 0.0) -> None:
+        for held in batch:
+            # In this order: once nothing is unfinished, a flush must find every settlement.
+            self._conclude(Release(held.delivery, delay))
+            held.ended = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from typing import Final
 
@@ -21,11 +20,8 @@ BEATS_TO_LIVE: Final = 3
 """A worker is listed for this many intervals after its last heartbeat."""
 BATCH: Final = 1000
 CHECK_INTERVAL: Final[Seconds] = 60.0
-
-
-def _jitter(interval: Seconds) -> Seconds:
-    """Return the interval, up to a tenth shorter, so that workers drift apart."""
-    return interval * random.uniform(0.9, 1.0)  # noqa: S311 - jitter
+SHORTEST: Final = 0.9
+"""Part of an interval that a jittered one has at least, so that workers drift apart."""
 
 
 class HeartbeatService(Service):
@@ -73,7 +69,7 @@ class SchedulePoll(Service):
 
     def run_once(self) -> Seconds:
         moved = self._broker.poll_schedule(limit=BATCH)
-        return 0.0 if moved >= BATCH else _jitter(self._interval)
+        return 0.0 if moved >= BATCH else self.pace.jitter(self._interval, SHORTEST)
 
 
 class Reaper(Service):
@@ -105,7 +101,7 @@ class Reaper(Service):
             )
         if self._results is not None:
             moved.append(self._results.expire(BATCH))
-        return 0.0 if max(moved) >= BATCH else _jitter(self._interval)
+        return 0.0 if max(moved) >= BATCH else self.pace.jitter(self._interval, SHORTEST)
 
 
 class ServerCheck(Service):
@@ -134,4 +130,4 @@ class ServerCheck(Service):
         for sentence in sorted(found - self._told):
             log.log(level, "broker: %s", sentence)
         self._told = found
-        return _jitter(CHECK_INTERVAL)
+        return self.pace.jitter(CHECK_INTERVAL, SHORTEST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Final
 
 from taskq.clock import Seconds
@@ -41,21 +40,23 @@ class LeaseKeeper(Service):
         self.longest_pause = lease / LOOKS_PER_LEASE
 
     def run_once(self) -> Seconds:
-        due = time.monotonic() + self._lease * 2 / 3
+        due = self.pace.now() + self._lease * 2 / 3
         old = [held for held in self._shelf.held() if 0.0 < held.until <= due]
         if old:
             self._renew(old)
         return self._lease / LOOKS_PER_LEASE
 
     def _renew(self, old: list[Held]) -> None:
-        before = time.monotonic()
+        before = self.pace.now()
         extension = self._broker.extend([held.delivery for held in old], lease=self._lease)
         lost = {(delivery.id, delivery.token) for delivery in extension.lost}
         for held in old:
             if (held.delivery.id, held.delivery.token) not in lost:
                 held.until = before + self._lease
-            elif not held.ended and held.lose():
-                # One that has ended is "lost" to this call because it was just settled.
+            elif held.ended:
+                # Just settled, or lost to somebody else: there is nothing to renew either way.
+                held.until = 0.0
+            elif held.lose():
                 log.warning("task %s: the lease was lost while it ran", held.delivery.id)
 
 
@@ -74,7 +75,7 @@ class Fence(Service):
         self._lease = lease
 
     def run_once(self) -> Seconds:
-        limit = time.monotonic() + self._lease / 3
+        limit = self.pace.now() + self._lease / 3
         for held in self._shelf.unfinished():
             if held.until <= limit and held.warn():
                 log.warning("task %s: the lease could not be renewed in time", held.delivery.id)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from typing import Final
 
 from taskq.clock import Seconds
 from taskq.errors import BrokerError
+from taskq.worker.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,9 @@ class Outage:
     call it over for the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace()
+        """The worker's. Its services read it here."""
         self._lock = threading.Lock()
         self._troubled: set[str] = set()
         self._since = 0.0
@@ -38,15 +39,15 @@ class Outage:
         """
         with self._lock:
             if not self._troubled:
-                self._since = time.monotonic()
+                self._since = self.pace.now()
                 log.warning("broker out of reach, trying again: %s", error)
             self._troubled.add(service)
         bound = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
-        return bound * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        return self.pace.jitter(bound, 0.5)
 
     def over(self, service: str) -> None:
         """Note a service's success after failures."""
         with self._lock:
             self._troubled.discard(service)
             if not self._troubled:
-                log.warning("broker back after %.1f s", time.monotonic() - self._since)
+                log.warning("broker back after %.1f s", self.pace.now() - self._since)

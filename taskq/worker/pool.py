@@ -15,9 +15,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from taskq.clock import Seconds
-from taskq.contract.settlement import Settlement
-from taskq.worker.executor import Executor
-from taskq.worker.shelf import Shelf
+from taskq.contract.settlement import Release
+from taskq.worker.executor import Executor, Outcomes
+from taskq.worker.pace import Pace
+from taskq.worker.shelf import Held, Shelf
 from taskq.worker.tuner import SlotClock
 
 log = logging.getLogger(__name__)
@@ -30,32 +31,53 @@ class Slot:
         self,
         shelf: Shelf,
         executor: Executor,
-        conclude: Callable[[Settlement], None],
+        conclude: Callable[[Outcomes], None],
         clock: SlotClock,
+        pace: Pace | None = None,
     ) -> None:
         self._shelf = shelf
         self._executor = executor
         self._conclude = conclude
         self._clock = clock
+        self._now = (pace or Pace()).now
         self._loop: asyncio.Runner | None = None
 
     def run(self) -> None:
         """Run tasks until the shelf is closed."""
-        take, execute, conclude = self._shelf.take, self._executor.run, self._conclude
-        clock, run_coroutine, now = self._clock, self._run_coroutine, time.monotonic
+        take, execute, end = self._shelf.take, self._executor.run, self.end
+        run_coroutine = self.run_coroutine
         try:
             while (held := take()) is not None:
-                settlement = execute(held.delivery, run_coroutine, held.start)
-                # In this order: once nothing is unfinished, a flush must find every settlement.
-                conclude(settlement)
-                held.ended = True
-                clock.busy += now() - held.started
-                clock.done += 1
+                if held.started:
+                    end(held, execute(held.delivery, run_coroutine, held.start))
+                else:
+                    self.give_back(held)
         finally:
-            if self._loop is not None:
-                self._loop.close()
+            self.close()
 
-    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def give_back(self, held: Held) -> None:
+        """Release what the slot took too late to run it.
+
+        If nobody has reclaimed it, it comes back at once and without a loss.
+        """
+        self._conclude(Release(held.delivery))
+        held.ended = True
+
+    def end(self, held: Held, outcome: Outcomes) -> None:
+        """Let what the slot has run be concluded."""
+        # In this order: once nothing is unfinished, a flush must find every settlement.
+        self._conclude(outcome)
+        held.ended = True
+        clock = self._clock
+        clock.busy += self._now() - held.started
+        clock.done += 1
+
+    def close(self) -> None:
+        """End the slot's event loop, if it has one."""
+        if self._loop is not None:
+            self._loop.close()
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await in this slot's own event loop, kept from task to task."""
         if self._loop is None:
             self._loop = asyncio.Runner()

@@ -6,7 +6,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from taskq.clock import Seconds
 from taskq.errors import BrokerError, Closed
@@ -15,6 +15,7 @@ from taskq.worker.outage import LONGEST_PAUSE, Outage
 log = logging.getLogger(__name__)
 
 OnDeath: TypeAlias = Callable[["Service", BaseException], None]
+T = TypeVar("T")
 
 
 class Service(ABC):
@@ -31,9 +32,11 @@ class Service(ABC):
 
     def __init__(self, outage: Outage, on_death: OnDeath) -> None:
         self.outage = outage
+        self.pace = outage.pace
         self.stopping = threading.Event()
         self._on_death = on_death
         self._thread: threading.Thread | None = None
+        self._failures = 0
 
     @abstractmethod
     def run_once(self) -> Seconds:
@@ -58,29 +61,37 @@ class Service(ABC):
             return not self._thread.is_alive()
         return True
 
-    def _loop(self) -> None:
+    def step(self) -> Seconds:
+        """Take one step, or note that the broker kept it from that; return how long to pause."""
         try:
-            self._repeat()
-            self.end()
-        except BaseException as error:
-            if isinstance(error, Closed) and self.stopping.is_set():
-                return
-            log.exception("service %s died", self.name)
-            self._on_death(self, error)
+            delay = self.run_once()
+        except Closed:
+            raise
+        except BrokerError as error:
+            self._failures += 1
+            pause = self.outage.pause(self.name, error, self._failures)
+            return min(pause, self.longest_pause)
+        if self._failures:
+            self._failures = 0
+            self.outage.over(self.name)
+        return delay
 
-    def _repeat(self) -> None:
-        failures = 0
+    def guard(self, part: Callable[[], T]) -> T | None:
+        """Do a part of the service's work; None if it was the service's death."""
+        try:
+            return part()
+        except BaseException as error:
+            if not (isinstance(error, Closed) and self.stopping.is_set()):
+                log.exception("service %s died", self.name)
+                self._on_death(self, error)
+            return None
+
+    def _loop(self) -> None:
+        self.guard(self._work)
+
+    def _work(self) -> None:
         while not self.stopping.is_set():
-            try:
-                delay = self.run_once()
-            except Closed:
-                raise
-            except BrokerError as error:
-                failures += 1
-                delay = min(self.outage.pause(self.name, error, failures), self.longest_pause)
-            else:
-                if failures:
-                    failures = 0
-                    self.outage.over(self.name)
+            delay = self.step()
             if delay > 0:
                 self.stopping.wait(delay)
+        self.end()

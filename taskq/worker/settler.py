@@ -16,6 +16,7 @@ from taskq.contract.delivery import Delivery
 from taskq.contract.results import ResultRecord, Results
 from taskq.contract.settlement import Release, Settlement
 from taskq.errors import BrokerError, OutcomeUnknown, ServerRefused
+from taskq.worker.executor import Completed, Outcomes
 from taskq.worker.outage import Outage
 from taskq.worker.service import OnDeath, Service
 from taskq.worker.shelf import Shelf
@@ -57,15 +58,23 @@ class Settler(Service):
         self._lease = lease
         # A settlement that waits out its own lease lets a finished task run again.
         self.longest_pause = lease / PAUSES_PER_LEASE
-        self._gathered: queue.SimpleQueue[Settlement | threading.Event] = queue.SimpleQueue()
+        self._gathered: queue.SimpleQueue[Outcomes | threading.Event] = queue.SimpleQueue()
         self._batch: list[Settlement] = []
         self._flushed: list[threading.Event] = []
+        self._records: list[ResultRecord] = []
+        """Of tasks that were completed in a transaction elsewhere."""
+        self._record_refusals = 0
         self._refusals = 0
         self._unsure = False
         """An earlier attempt at this batch may have been carried out."""
-        self.put: Callable[[Settlement], None] = self._gathered.put
+        self.put: Callable[[Outcomes], None] = self._gathered.put
         self.settled = 0
         """How many deliveries were concluded; lost ones not counted."""
+
+    @property
+    def pending(self) -> int:
+        """How many settlements are not yet concluded, and calls of `flush` not yet answered."""
+        return len(self._batch) + len(self._records) + self._gathered.qsize()
 
     def stop(self) -> None:
         super().stop()
@@ -88,6 +97,8 @@ class Settler(Service):
             self._batch = []
             self._refusals = 0
             self._unsure = False
+        if self._records and self._results is not None:
+            self._store(self._results)
         for reached in self._flushed:
             reached.set()
         self._flushed = []
@@ -96,17 +107,47 @@ class Settler(Service):
     def _gather(self) -> None:
         batch = self._batch
         try:
-            item = self._gathered.get(timeout=IDLE_WAIT)
+            item = self._gathered.get(timeout=self.pace.wait(IDLE_WAIT))
             while True:
                 if isinstance(item, threading.Event):
                     self._flushed.append(item)
                     return
-                batch.append(item)
+                if isinstance(item, Completed):
+                    self._note(item)
+                else:
+                    batch.append(item)
                 if len(batch) >= BATCH:
                     return
                 item = self._gathered.get_nowait()
         except queue.Empty:
             return
+
+    def _store(self, results: Results) -> None:
+        """Store what is left of completed tasks; give up what is refused again and again."""
+        refusal: ServerRefused | None = None
+        try:
+            results.store(self._records)
+        except ServerRefused as error:
+            self._record_refusals += 1
+            if self._record_refusals < REFUSALS:
+                raise
+            refusal = error
+        for record in self._records if refusal is not None else ():
+            log.error(
+                "task %s was completed, but its result could not be stored: %s",
+                record.id,
+                refusal,
+                extra={"task_id": record.id},
+            )
+        self._records = []
+        self._record_refusals = 0
+
+    def _note(self, completed: Completed) -> None:
+        """Take in that a task has concluded itself."""
+        self._shelf.forget([completed.delivery])
+        self.settled += 1
+        if completed.record is not None and not completed.stored:
+            self._records.append(completed.record)
 
     def _settle(self, batch: Sequence[Settlement]) -> None:
         try:

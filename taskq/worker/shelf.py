@@ -10,7 +10,6 @@ second look sees the delivery or the adder's count sees the slot.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
@@ -18,6 +17,7 @@ from queue import SimpleQueue
 from taskq.app.request import Request
 from taskq.clock import Seconds
 from taskq.contract.delivery import Delivery
+from taskq.worker.pace import Pace
 
 
 class Held:
@@ -32,7 +32,7 @@ class Held:
         self.until = until
         """Monotonic time at which the lease is over for certain."""
         self.started = 0.0
-        """Monotonic time at which a slot took it; 0 while it waits."""
+        """Monotonic time at which a slot took it to run it; 0 until then."""
         self.ended = False
         """Its settlement is on its way."""
         self.request: Request | None = None
@@ -45,7 +45,7 @@ class Held:
 
     def warn(self) -> bool:
         """Tell the run that others may start the task; say whether that is news."""
-        if self.request is None or self.request.lost:
+        if self.request is None or self.request.lost or self.request.completed:
             return False
         self.request.lost = True
         return True
@@ -59,8 +59,10 @@ class Held:
 class Shelf:
     """The deliveries of one worker. Thread-safe."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, pace: Pace | None = None) -> None:
         self._slots = slots
+        self._pace = pace or Pace()
+        self._now = self._pace.now
         self._waiting: deque[Held] = deque()
         self._held: dict[int, Held] = {}
         self._lock = threading.Lock()
@@ -73,39 +75,48 @@ class Shelf:
 
     # -- For slots
 
-    def take(self) -> Held | None:
-        """Return the next delivery to run; None when the shelf is closed.
+    def take(self, *, block: bool = True) -> Held | None:
+        """Return the next delivery to run, as started; None when the shelf is closed.
 
-        A delivery whose lease ended while it waited is left out: somebody else
-        may have it by now.
+        Without `block` also None when nothing waits. One whose lease ended
+        while it waited is not started, since somebody else may have it by now;
+        the slot gives it back.
         """
-        while True:
-            held = self._pop()
-            if held is None:
-                return None
-            if self._hungry and len(self._waiting) <= self._low:
-                self._hungry = False
-                self._refill.set()
-            now = time.monotonic()
-            if now < held.until:
-                held.started = now
-                return held
-            self.forget([held.delivery])
+        held = self._pop(block)
+        if held is None:
+            return None
+        if self._hungry and len(self._waiting) <= self._low:
+            self._hungry = False
+            self._refill.set()
+        now = self._now()
+        if now < held.until:
+            held.started = now
+        return held
 
-    def _pop(self) -> Held | None:
+    def _pop(self, block: bool) -> Held | None:
         while not self._closed:
             try:
                 return self._waiting.popleft()
             except IndexError:
                 pass
-            with self._lock:
-                self._idle += 1
-            self._refill.set()
+            if not block:
+                break
+            self.rest()
             if not self._waiting and not self._closed:
                 self._tokens.get()
-            with self._lock:
-                self._idle -= 1
+            self.rise()
         return None
+
+    def rest(self) -> None:
+        """Count a slot as idle from now on."""
+        with self._lock:
+            self._idle += 1
+        self._refill.set()
+
+    def rise(self) -> None:
+        """Count one slot less as idle."""
+        with self._lock:
+            self._idle -= 1
 
     # -- For the claimer
 
@@ -124,11 +135,13 @@ class Shelf:
         """How many slots would be free if all that waits were started."""
         return self._idle - len(self._waiting)
 
-    def add(self, deliveries: Iterable[Held], *, first: bool = False) -> None:
-        """Put deliveries on the shelf, at its end or its beginning."""
-        batch = list(deliveries)
+    def record(self, batch: Iterable[Held]) -> None:
+        """Put deliveries on record: from now on their leases are kept."""
         with self._lock:
             self._held.update((id(held.delivery), held) for held in batch)
+
+    def add(self, batch: Sequence[Held], *, first: bool = False) -> None:
+        """Let slots take what is on record; it goes to the shelf's end, or to its beginning."""
         if first:
             self._waiting.extendleft(reversed(batch))
         else:
@@ -146,7 +159,7 @@ class Shelf:
         self._low = low
         self._hungry = True
         if len(self._waiting) > low or not self._idle:
-            self._refill.wait(timeout)
+            self._refill.wait(self._pace.wait(timeout))
         self._hungry = False
 
     def interrupt(self) -> None:

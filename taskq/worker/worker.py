@@ -19,14 +19,15 @@ from taskq.app.application import TaskQ
 from taskq.clock import Seconds
 from taskq.contract.delivery import Heartbeat
 from taskq.contract.settlement import Release
-from taskq.errors import BrokerError
+from taskq.errors import BrokerError, ImproperlyConfigured
 from taskq.ids import new_id
 from taskq.worker.claimer import Claimer
-from taskq.worker.executor import Executor
+from taskq.worker.executor import Executor, OnError
 from taskq.worker.housekeeping import HeartbeatService, Reaper, SchedulePoll, ServerCheck
 from taskq.worker.leases import Fence, LeaseKeeper
 from taskq.worker.options import WorkerOptions
 from taskq.worker.outage import Outage
+from taskq.worker.pace import Pace
 from taskq.worker.pool import Slot, ThreadPool
 from taskq.worker.service import Service
 from taskq.worker.settler import Settler
@@ -64,26 +65,41 @@ class Worker:
     or signal handler: the first call stops warm, the second cold.
     """
 
-    def __init__(self, app: TaskQ, options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        app: TaskQ,
+        options: WorkerOptions,
+        *,
+        pace: Pace | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        if app.conf.task_always_eager:
+            raise ImproperlyConfigured(
+                "task_always_eager is on: tasks run where they are sent and no worker would see "
+                "one; switch it off outside of tests"
+            )
         self.app = app
+        self.pace = pace or Pace()
         self.options = options.resolved(app.conf.task_default_queue)
         self.incarnation = new_id()
         self._started = time.time()
         # A queue, not an event: its put may be called in a signal handler.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stops = 0
-        self._death: str | None = None
+        self.death: str | None = None
+        """Why it stops by itself."""
         self._abandoned = False
-        self._assemble()
+        self._assemble(on_error)
 
-    def _assemble(self) -> None:
+    def _assemble(self, on_error: OnError | None) -> None:
         app, options = self.app, self.options
         slots = options.concurrency or 1
         broker = self._broker = app.broker
         lease = options.visibility_timeout
         apart = None if app.results_with_broker else app.results
-        outage = Outage()
-        self.shelf = Shelf(slots)
+        pace = self.pace
+        outage = Outage(pace)
+        self.shelf = Shelf(slots, pace)
         self.tuner = Tuner(slots, prefetch=options.prefetch, prefetch_max=options.prefetch_max)
         self.settler = Settler(broker, apart, self.shelf, lease, outage=outage, on_death=self._died)
         self.claimer = Claimer(
@@ -112,13 +128,14 @@ class Worker:
             on_death=self._died,
         )
         self.check = ServerCheck(broker.check, outage=outage, on_death=self._died)
-        executor = Executor(app, options.name)
-        self._slots = [
-            Slot(self.shelf, executor, self.settler.put, clock) for clock in self.tuner.clocks
+        self.executor = Executor(app, options.name, pace, on_error)
+        self.slots = [
+            Slot(self.shelf, self.executor, self.settler.put, clock, pace)
+            for clock in self.tuner.clocks
         ]
-        pooled = [] if options.pool == "solo" else self._slots
+        pooled = [] if options.pool == "solo" else self.slots
         self.pool = ThreadPool(pooled, self._slot_died)
-        self._services: list[Service] = [
+        self.services: list[Service] = [
             self.settler,
             self.leases,
             self.fence,
@@ -135,7 +152,7 @@ class Worker:
         """Work until stopped; return an `Exit`."""
         with _signals(self._on_signal):
             self.pool.start()
-            for service in self._services:
+            for service in self.services:
                 service.start()
             log.info("worker %s is ready", self.options.name)
             if self.options.pool == "solo":
@@ -163,7 +180,7 @@ class Worker:
         watcher = threading.Thread(target=watch, name="taskq-watch", daemon=True)
         watcher.start()
         try:
-            self._slots[0].run()
+            self.slots[0].run()
         except BaseException as error:
             log.exception("the slot died")
             self._slot_died(error)
@@ -172,16 +189,16 @@ class Worker:
 
     def _watch(self) -> None:
         """Look after the claim loop until somebody asks for an end, or something dies."""
-        awake = looked = time.monotonic()
-        while not self._stops and self._death is None:
+        awake = looked = self.pace.now()
+        while not self._stops and self.death is None:
             self._await_news(WATCH_INTERVAL)
-            now = time.monotonic()
+            now = self.pace.now()
             if now - looked > STUCK_AFTER / 2:
                 # The whole process was frozen; the claim loop has only just woken up, too.
                 awake = now
             looked = now
             if now - max(self.claimer.progress, awake) > STUCK_AFTER:
-                self._death = "the claim loop is stuck"
+                self.death = "the claim loop is stuck"
 
     def _await_news(self, timeout: Seconds) -> None:
         with contextlib.suppress(queue.Empty):
@@ -195,8 +212,8 @@ class Worker:
 
     def _end_for(self, reason: str) -> None:
         """Let the worker end; the first reason is the one to tell."""
-        if self._death is None:
-            self._death = reason
+        if self.death is None:
+            self.death = reason
         self._news.put(None)
 
     def _beat(self) -> Heartbeat:
@@ -217,11 +234,22 @@ class Worker:
 
     def _take_down(self) -> int:
         """Stop claiming; give back what waits; let finish what runs; then the rest."""
-        grace_over = time.monotonic() + self.options.shutdown_grace
-        if self._death is not None:
-            log.critical("worker %s stops: %s", self.options.name, self._death)
+        grace_over = self.pace.now() + self.options.shutdown_grace
+        if self.death is not None:
+            log.critical("worker %s stops: %s", self.options.name, self.death)
         else:
             log.info("worker %s is shutting down", self.options.name)
+        self.stop_claiming()
+        self._abandoned = not self._await_slots(grace_over)
+        self.abandon()
+        self._end_services()
+        if self.death is not None:
+            return Exit.BROKEN
+        log.info("worker %s has ended", self.options.name)
+        return Exit.COLD if self._abandoned else Exit.WARM
+
+    def stop_claiming(self) -> None:
+        """Claim no more, and give back what no slot has taken."""
         self.claimer.stop()
         with contextlib.suppress(BrokerError):
             # A client that was closed claims nothing any more; the rest is to go on.
@@ -230,40 +258,37 @@ class Worker:
         for held in self.shelf.take_back(float("inf")):
             self.settler.put(Release(held.delivery))
         self.shelf.close()
-        self._abandoned = not self._await_slots(grace_over)
+
+    def abandon(self) -> None:
+        """Give back what slots are still at work on."""
         for held in self.shelf.unfinished():
             log.warning("task %s did not finish in time and is given back", held.delivery.id)
             held.lose()
             self.settler.put(Release(held.delivery))
-        self._end_services()
-        if self._death is not None:
-            return Exit.BROKEN
-        log.info("worker %s has ended", self.options.name)
-        return Exit.COLD if self._abandoned else Exit.WARM
 
     def _await_slots(self, deadline: float) -> bool:
         """Wait for what slots have taken, until the deadline or a second stop comes."""
         unfinished = len(self.shelf.unfinished())
         if unfinished:
-            left = max(0.0, deadline - time.monotonic())
+            left = max(0.0, deadline - self.pace.now())
             log.info("waiting up to %.0f s for %d tasks", left, unfinished)
         while self.shelf.unfinished():
-            if self._stops >= 2 or time.monotonic() >= deadline:
+            if self._stops >= 2 or self.pace.now() >= deadline:
                 return False
             self._await_news(0.02)
         return True
 
     def _end_services(self) -> None:
         """Deliver the last settlements and say goodbye; a broker that is gone is not waited for."""
-        deadline = time.monotonic() + FAREWELL
+        deadline = self.pace.now() + FAREWELL
         if not self.settler.flush(FAREWELL * 3 / 4):
             log.warning(
                 "the broker did not take the last settlements; leases will end by themselves"
             )
-        for service in self._services:
+        for service in self.services:
             service.stop()
-        for service in self._services:
-            service.join(max(0.0, deadline - time.monotonic()))
+        for service in self.services:
+            service.join(max(0.0, deadline - self.pace.now()))
         if not self._abandoned:
             # Otherwise tasks still use the clients.
             self.app.close()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from taskq.contract.results import ResultRecord, Results
 from taskq.errors import Closed
-from taskq.testing.laws.case import Case, law, record
+from taskq.testing.laws.case import Case, expire_all, law, record
 
 SOON = 1.0
+MOSTLY = 0.5
+"""What the median may take: too little for a wait that is never woken."""
 WAITERS = 5
 
 
@@ -46,6 +49,25 @@ class ResultsLaws:
 
         case.same("R8", results.fetch(["m"])["m"].payload, b"new", "payload")
 
+    @law("R2")
+    def test_a_higher_run_wins_within_a_batch(self, case: Case) -> None:
+        results = case.results()
+        results.store([record("m", run, payload=b"%d" % run) for run in (2, 4, 1, 3)])
+
+        found = results.fetch(["m"])["m"]
+        case.same("R2", (found.run, found.payload), (4, b"4"), "fetched")
+
+    @law("R3", "R2")
+    def test_a_record_without_any_ttl_is_absent_at_once(self, case: Case) -> None:
+        results = case.results()
+        results.store([record("new", ttl=0), record("old", 1)])
+        case.same("R3", sorted(results.fetch(["new", "old"])), ["old"], "fetched")
+
+        results.store([record("old", 0, ttl=0)])
+        case.same("R2", results.fetch(["old"]).get("old"), record("old", 1), "fetched")
+        results.store([record("old", 2, ttl=0)])
+        case.same("R3", results.fetch(["old"]), {}, "fetched")
+
     @law("R3")
     def test_a_record_is_absent_after_its_ttl(self, case: Case) -> None:
         results = case.results()
@@ -55,8 +77,7 @@ class ResultsLaws:
             case.advance(21 if n == 0 else 10)
             case.same("R3", sorted(results.fetch(ids)), ids[n + 1 :], f"fetched in step {n}")
             case.same("R3", results.wait([ids[n]], timeout=0), {}, f"waited for {ids[n]}")
-        while results.expire(3):
-            pass
+        expire_all(results, case.ledger, 3)
         case.same("R3", results.fetch(ids), {}, "fetched at last")
 
     @law("R3", "R2")
@@ -68,10 +89,18 @@ class ResultsLaws:
 
         case.same("R3", results.fetch(["m"]).get("m"), record("m", 1), "fetched")
 
+    @law("R3", "R2")
+    def test_without_any_ttl_a_record_hinders_no_lower_run_in_its_batch(self, case: Case) -> None:
+        results = case.results()
+        results.store([record("m", 5, ttl=0), record("m", 1)])
+
+        case.same("R3", results.fetch(["m"]).get("m"), record("m", 1), "fetched")
+
     @law("R4")
     def test_a_wait_ends_as_soon_as_a_final_record_is_stored(self, case: Case) -> None:
         waiters = [case.results() for _ in range(WAITERS)]
         writer = case.results()
+        took: list[float] = []
         with ThreadPoolExecutor(WAITERS) as threads:
             for round_ in range(4):
                 ids = [f"m{round_}-{n}" for n in range(WAITERS)]
@@ -80,13 +109,18 @@ class ResultsLaws:
                     for waiter, id in zip(waiters, ids, strict=True)
                 ]
                 time.sleep(0.05)
-                writer.store([record(id, state="RETRY") for id in ids])
+                if round_ == 0:
+                    # Not in each: whoever is woken by it might look late enough to find the next.
+                    writer.store([record(id, state="RETRY") for id in ids])
                 stored = time.monotonic()
                 writer.store([record(id, 1) for id in ids])
                 for id, answer in zip(ids, waiting, strict=True):
                     found, ended = answer.result(30)
-                    right = found == {id: record(id, 1)} and ended - stored < SOON
-                    case.check("R4", right, f"{found} after {ended - stored:.3f} s")
+                    took.append(ended - stored)
+                    right = found == {id: record(id, 1)} and took[-1] < SOON
+                    case.check("R4", right, f"{found} after {took[-1]:.3f} s")
+        median = statistics.median(took)
+        case.check("R4", median < MOSTLY, f"the median took {median:.3f} s")
 
     @law("R4")
     def test_a_wait_ends_in_time_without_a_final_record(self, case: Case) -> None:
@@ -136,7 +170,7 @@ class ResultsLaws:
         case.same("R6", results.fetch([]), {}, "found")
 
     @law("R7")
-    def test_after_close_every_method_raises_closed(self, case: Case) -> None:
+    def test_after_close_every_method_of_a_store_raises_closed(self, case: Case) -> None:
         for _ in range(4):
             results = case.results()
             results.fetch(["m"])
@@ -174,9 +208,12 @@ def _wait(results: Results, ids: list[str]) -> tuple[dict[str, ResultRecord], fl
 def _calls(results: Results) -> dict[str, Callable[[], object]]:
     return {
         "store": lambda: results.store([record("m")]),
+        "store of nothing": lambda: results.store([]),
         "fetch": lambda: results.fetch(["m"]),
+        "fetch of nothing": lambda: results.fetch([]),
         "wait": lambda: results.wait(["m"], timeout=0),
         "forget": lambda: results.forget(["m"]),
+        "forget of nothing": lambda: results.forget([]),
         "expire": results.expire,
     }
 

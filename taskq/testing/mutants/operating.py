@@ -28,6 +28,25 @@ class NewestDeadFirst(MemoryBroker):
         return super().dead_letters(queue, limit=limit, after=after)[::-1]
 
 
+class ListsAllTheDead(MemoryBroker):
+    def dead_letters(
+        self, queue: str, /, *, limit: int = 100, after: DeadLetter | None = None
+    ) -> list[DeadLetter]:
+        return super().dead_letters(queue, limit=max(limit, 1000), after=after)
+
+
+class ListsTheSamePage(MemoryBroker):
+    def dead_letters(
+        self,
+        queue: str,
+        /,
+        *,
+        limit: int = 100,
+        after: DeadLetter | None = None,  # noqa: ARG002 - what is wrong with it
+    ) -> list[DeadLetter]:
+        return super().dead_letters(queue, limit=limit)
+
+
 class RequeueDoesNothing(MemoryBroker):
     def requeue_dead(self, queue: str, ids: Sequence[str], /) -> int:
         return len(set(ids) & set(self._open().queue(queue).dead))
@@ -41,6 +60,14 @@ class RequeueKeepsCounters(MemoryBroker):
             entry = self._server.messages[id]
             entry.retries, entry.losses = old[id]
         return count
+
+
+class RequeueForgetsTheExpiry(MemoryBroker):
+    def requeue_dead(self, queue: str, ids: Sequence[str], /) -> int:
+        for id, entry in self._open().queue(queue).dead.items():
+            if id in ids:
+                entry.expires = None
+        return super().requeue_dead(queue, ids)
 
 
 class RequeueKeepsResults(MemoryBroker):
@@ -116,6 +143,16 @@ class LeavesACounter(MemoryBroker):
 class DropsAllTheDead(MemoryBroker):
     def expire_dead(self, *, older_than: Seconds, limit: int = 1000) -> int:
         return super().expire_dead(older_than=min(older_than, -1), limit=limit)
+
+
+class DropsMoreThanItsLimit(MemoryBroker):
+    def expire_dead(self, *, older_than: Seconds, limit: int = 1000) -> int:
+        return super().expire_dead(older_than=older_than, limit=max(limit, 1000))
+
+
+class DropsMoreThanItTells(MemoryBroker):
+    def expire_dead(self, *, older_than: Seconds, limit: int = 1000) -> int:
+        return min(limit, super().expire_dead(older_than=older_than, limit=max(limit, 1000)))
 
 
 def _nobody() -> Entry:

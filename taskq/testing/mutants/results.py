@@ -45,6 +45,14 @@ class WaitReturnsRetries(MemoryResults):
         return self.fetch(ids) or super().wait(ids, timeout=timeout)
 
 
+class ExpireCountsWhatItKeeps(MemoryResults):
+    def expire(self, limit: int = 1000, /) -> int:
+        kept = dict(self._open().results)
+        count = super().expire(limit)
+        self._server.results.update(kept)
+        return count
+
+
 class ForgetsNothing(MemoryResults):
     def forget(self, ids: Sequence[str], /) -> None:
         super().forget(ids[:0])

@@ -6,34 +6,14 @@ everything come that had to, and in the right order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from itertools import combinations, product
 
-from taskq.clock import Seconds
 from taskq.contract.delivery import Delivery
-from taskq.testing.entry import Entry, Place, Span, Where
+from taskq.testing.model.entry import Entry, Place, Where
+from taskq.testing.model.reach import Claim, Reach, pass_by, reach_of
+from taskq.testing.model.spec import Spec
 from taskq.testing.record import Ledger
-from taskq.testing.spec import Spec
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One call of `reserve` and its answer."""
-
-    queues: Sequence[str]
-    limit: int
-    lease: Seconds
-    got: Sequence[Delivery]
-    now: Span
-
-    @property
-    def ids(self) -> set[str]:
-        return {delivery.id for delivery in self.got}
-
-    @property
-    def filled(self) -> bool:
-        return len(self.got) >= self.limit
 
 
 def check_claim(spec: Spec, claim: Claim) -> None:
@@ -42,18 +22,23 @@ def check_claim(spec: Spec, claim: Claim) -> None:
     Laws: L1, L3 to L14, L18.
     """
     ledger = spec.ledger
+    single = [id for id in (delivery.id for delivery in claim.got) if id not in spec.copies]
+    followed = {id for id in single if id in spec.entries and spec.certain(spec.entries[id])}
     ledger.check("L3", len(claim.got) <= claim.limit, f"{len(claim.got)} came of {claim.limit}")
-    ledger.check("L3", len(claim.ids) == len(claim.got), "one message came twice in a claim")
+    ledger.check("L3", len(set(single)) == len(single), "one message came twice in a claim")
     _check_withheld(spec, claim)
-    ready = {queue: _ready(spec.of([queue]), claim) for queue in claim.queues}
-    reclaimed = [] if claim.filled else _surely_reclaimed(spec, claim)
+    reach = {queue: reach_of(spec, queue, claim) for queue in claim.queues}
+    ready = {queue: _ready(spec, queue, claim, reach[queue]) for queue in claim.queues}
+    reclaimed = [] if claim.filled or not spec.timed else _surely_reclaimed(spec, claim)
     _check_complete(ledger, claim, [entry for queue in claim.queues for entry in ready[queue]])
     for delivery in claim.got:
-        _take(ledger, spec.entries[delivery.id], claim, delivery)
-    _check_order(spec, claim, ready)
+        _take(spec, claim, delivery)
+    _check_order(spec, claim, ready, followed)
     for entry in reclaimed:
         if entry.id not in claim.ids:
             entry.reclaim(claim.now)
+    if not spec.timed:
+        pass_by(spec, claim, reach)
 
 
 def _check_withheld(spec: Spec, claim: Claim) -> None:
@@ -63,8 +48,8 @@ def _check_withheld(spec: Spec, claim: Claim) -> None:
         here = known is not None and known.message.queue in claim.queues
         spec.ledger.check("L14", here, f"{delivery.id} is not in {claim.queues}")
     gone = False
-    for entry in spec.of(claim.queues):
-        law = entry.withheld(claim.now)
+    for entry in filter(spec.certain, spec.of(claim.queues)):
+        law = entry.withheld(claim.now, claim.holder)
         if law == "L13":
             gone = True
         if law is not None and (law != "L13" or entry.id in claim.ids):
@@ -81,7 +66,9 @@ def _why(entry: Entry) -> str:
             return f"it is leased, with {entry.losses} losses"
         case Where.DEAD:
             return "it is dead"
-        case Where.GONE:
+        case Where.CUT:
+            return "its holder lost the connection, and nobody has let it rest"
+        case Where.GONE | Where.BLURRED:
             return "it was concluded or purged"
 
 
@@ -95,21 +82,10 @@ def _surely_reclaimed(spec: Spec, claim: Claim) -> list[Entry]:
     return found
 
 
-def _ready(entries: list[Entry], claim: Claim) -> list[Entry]:
+def _ready(spec: Spec, queue: str, claim: Claim, reach: Reach) -> list[Entry]:
     """Return what certainly can be claimed, as far as the claim has to look."""
-    now = claim.now
-    look_due = sum(entry.unmoved(now) for entry in entries) <= claim.limit
-    look_lost = sum(entry.lapsed(now) for entry in entries) <= claim.limit
-    return [
-        entry
-        for entry in entries
-        if entry.sure
-        and (
-            (entry.where is Where.WAITING and entry.moved)
-            or (look_due and entry.overdue(now))
-            or (look_lost and entry.lost(now) and entry.losses == 0)
-        )
-    ]
+    entries = filter(spec.certain, spec.of([queue]))
+    return [entry for entry in entries if reach.ready(entry, claim)]
 
 
 def _check_complete(ledger: Ledger, claim: Claim, ready: list[Entry]) -> None:
@@ -119,9 +95,28 @@ def _check_complete(ledger: Ledger, claim: Claim, ready: list[Entry]) -> None:
         ledger.check(law, entry.id in claim.ids, f"{entry.id} is ready, and was not returned")
 
 
-def _take(ledger: Ledger, entry: Entry, claim: Claim, delivery: Delivery) -> None:
+def _take(spec: Spec, claim: Claim, delivery: Delivery) -> None:
     """Check what one delivery says, and lease its message."""
+    copies = spec.copies.get(delivery.id)
+    if copies is not None:
+        copies.claimed(delivery, claim.lease, claim.now, by=claim.holder, ledger=spec.ledger)
+        return
+    entry = spec.entries[delivery.id]
+    spec.narrow(delivery.id, lambda way, ledger: _lease(spec, way, claim, delivery, ledger))
+    entry.tokens.add(delivery.token)
+    spec.debts.pop(delivery.id, None)
+
+
+def _lease(spec: Spec, entry: Entry, claim: Claim, delivery: Delivery, ledger: Ledger) -> None:
     now, id = claim.now, entry.id
+    law = entry.withheld(now, claim.holder)
+    if law is not None:
+        ledger.check(law, False, f"{id} came: {_why(entry)}")
+    if entry.ghost is not None:
+        entry.unmask(real=delivery.run != entry.run)
+        if entry.where is Where.LEASED:
+            over = not entry.until.pending(now)
+            ledger.check("L3", over, f"{id} came: it is leased, by a claim whose answer was lost")
     if entry.where is Where.LEASED:
         entry.reclaim(now)
     ledger.check("L14", delivery.message == entry.message, f"{id}: {delivery.message}")
@@ -136,9 +131,9 @@ def _take(ledger: Ledger, entry: Entry, claim: Claim, delivery: Delivery) -> Non
     end = now.plus(claim.lease)
     ledger.check("L3", end.holds(delivery.lease_until), f"{id}: leased to {delivery.lease_until}")
     ledger.check("L3", now.holds(delivery.claimed), f"{id}: claimed at {delivery.claimed}")
-    entry.where, entry.delivery, entry.until, entry.sure = Where.LEASED, delivery, end, True
-    entry.due = None
-    entry.tokens.add(delivery.token)
+    entry.where, entry.delivery, entry.sure, entry.due = Where.LEASED, delivery, True, None
+    entry.holder = claim.holder
+    spec.lease(entry, claim.lease, now)
 
 
 def _check_first_release(ledger: Ledger, entry: Entry, delivery: Delivery) -> None:
@@ -151,22 +146,25 @@ def _check_first_release(ledger: Ledger, entry: Entry, delivery: Delivery) -> No
 
 
 def _check_expiry(ledger: Ledger, entry: Entry, claim: Claim, delivery: Delivery) -> None:
-    if entry.expiry_open:
-        return
     if entry.expires is None or entry.expires.pending(claim.now):
         ledger.check("L18", not delivery.expired, f"{entry.id}: said to have expired")
     elif entry.expires.passed(claim.now):
         ledger.check("L18", delivery.expired, f"{entry.id}: has expired, and is not said to have")
 
 
-def _check_order(spec: Spec, claim: Claim, ready: dict[str, list[Entry]]) -> None:
-    """Check that nothing was passed over that ranks before what came."""
+def _check_order(
+    spec: Spec, claim: Claim, ready: dict[str, list[Entry]], followed: Collection[str]
+) -> None:
+    """Check that nothing was passed over that ranks before what came.
+
+    Of what is not `followed` nobody knows where in its level it stood.
+    """
     came = [spec.entries[delivery.id] for delivery in claim.got]
     ranks = [claim.queues.index(entry.message.queue) for entry in came]
     if came:
         spec.ledger.check("L8", ranks == sorted(ranks), f"queues {claim.queues} came as {ranks}")
     for rank, queue in enumerate(claim.queues):
-        here = [(entry, entry.place) for entry in came if entry.message.queue == queue]
+        here = [(e, e.place) for e in came if e.message.queue == queue and e.id in followed]
         missing = [(e, _place(e)) for e in ready[queue] if e.id not in claim.ids]
         if missing and max(ranks, default=0) > rank:
             spec.ledger.check("L8", False, f"{missing[0][0].id} waits in {queue}, passed over")

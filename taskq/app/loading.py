@@ -1,9 +1,10 @@
-"""From `-A module[:name]` to an application."""
+"""From `module[:name]` to an application: what `-A` and pytest's `taskq_app` take."""
 
 from __future__ import annotations
 
 import importlib
 import traceback
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
@@ -30,6 +31,16 @@ def find_app(spec: str) -> TaskQ:
     return _named(module, name) if name else _only(module)
 
 
+def import_tasks(app: TaskQ, modules: Sequence[str] = ()) -> None:
+    """Import the modules with tasks that the application includes, and more.
+
+    Raises:
+        ImproperlyConfigured: one does not exist, or its own code raises.
+    """
+    for name in (*app.conf.include, *modules):
+        import_module(name)
+
+
 def import_module(name: str) -> ModuleType:
     """Import a module of the user's.
 
@@ -40,7 +51,7 @@ def import_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ImproperlyConfigured(
             f"{name!r} is not the name of a module; write it as in an import, such as shop.tasks, "
-            "and enter its folder with --workdir"
+            "and name its folder by --workdir, or in pytest by pythonpath"
         )
     try:
         return importlib.import_module(name)
@@ -107,5 +118,5 @@ def _apps(module: ModuleType) -> dict[str, TaskQ]:
 def _offer(module: ModuleType) -> str:
     names = sorted(_apps(module))
     if names:
-        return "choose one: " + ", ".join(f"-A {module.__name__}:{name}" for name in names)
+        return "choose one: " + ", ".join(f"{module.__name__}:{name}" for name in names)
     return 'make one there: app = TaskQ("name")'
