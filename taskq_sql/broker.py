@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -22,19 +23,24 @@ from taskq.contract.delivery import (
     State,
 )
 from taskq.contract.message import Message, Send
-from taskq.contract.results import ResultRecord
-from taskq.contract.settlement import Ack, Release, Settlement
+from taskq.contract.settlement import Settlement
 from taskq.errors import BrokerError, Closed, OutcomeUnknown, SendError, ServerRefused, TaskqError
 from taskq_sql import moves
-from taskq_sql.claim import Outlook, claim, look, promote, queues, reclaim
-from taskq_sql.dialect import Locked
-from taskq_sql.engine import Database, Session
-from taskq_sql.results import CHUNK, store
+from taskq_sql.claim import Claim, Outlook, claim, claim_on, look, promote, queues, reclaim
+from taskq_sql.conclude import Acks, SomeLost, acknowledge, conclude, insert, leases
+from taskq_sql.dialects import Locked
+from taskq_sql.engine import Database, after
+from taskq_sql.listener import ECHO
+from taskq_sql.reach import Reach
+from taskq_sql.results import CHUNK
+from taskq_sql.session import Session
 
 _FIRST_PAUSE: Final[Seconds] = 0.002
 _LONGEST_PAUSE: Final[Seconds] = 0.25
 _PATIENCE: Final = 0.1
 """The pause before the next look, as a share of the time without work."""
+_BUSY: Final[Seconds] = 0.02
+"""A claim that pauses for longer asks to be woken by other processes, which costs a connection."""
 _TURN: Final[Seconds] = 0.05
 """How long a claim waits for a lock before it looks whether it was interrupted."""
 
@@ -44,7 +50,8 @@ class SqlBroker(Broker):
 
     A `reserve` that waits looks again after a tenth of the time it has been
     idle, between 2 and 250 ms; a change made in the same process wakes it at
-    once. A look takes no lock.
+    once, and one made in another does where the database can tell of it (see
+    `taskq_sql.listener`). A look takes no lock.
     """
 
     def __init__(self, database: Database) -> None:
@@ -53,6 +60,7 @@ class SqlBroker(Broker):
         self._interrupted = False
         self._worked = time.monotonic()
         self._latest_place = 0
+        self._reached: dict[str, Reach] = {}
 
     def send(self, items: Sequence[Send], /, *, timeout: Seconds = 10.0) -> None:
         self._database.ensure_open()
@@ -66,13 +74,10 @@ class SqlBroker(Broker):
             except TaskqError as error:
                 raise _unsent(error, [item.message.id for item in items], start) from error
 
-    def _insert(self, session: Session, items: Iterable[Send]) -> None:
+    def _insert(self, session: Session, items: Sequence[Send]) -> None:
         # A clock that was set back must not put a message before an earlier one.
         place = self._latest_place = max(self._latest_place, session.now)
-        rows = [moves.sent(item, session.now, place) for item in items]
-        for row in rows:
-            row["namespace"] = self._namespace
-        session.run(session.sql.send, rows)
+        insert(session, self._namespace, items, place)
 
     def reserve(
         self, queues: Sequence[str], /, *, limit: int, lease: Seconds, wait: Seconds = 0.0
@@ -82,91 +87,86 @@ class SqlBroker(Broker):
         deadline = time.monotonic() + wait
         bell = self._database.bell
         while not self._interrupted:
+            deliveries = self._claim_on(names, limit=limit, lease=lease)
+            if deliveries:
+                return deliveries
             seen = bell.rung
             outlooks = self._database.read(lambda session: look(session, self._namespace, names))
             if limit > 0 and any(outlook.claimable for outlook in outlooks):
                 deliveries = self._claim(outlooks, limit=limit, lease=lease)
                 if deliveries:
-                    self._worked = time.monotonic()
                     return deliveries
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             coming = min((outlook.next for outlook in outlooks), default=left)
-            bell.wait(seen, max(0.0, min(left, self._pause(), max(coming, _FIRST_PAUSE))))
-            self._database.ensure_open()
+            pause = self._pause()
+            if pause > _BUSY:
+                self._database.listen()
+            bell.wait(seen, max(0.0, min(left, pause, max(coming, _FIRST_PAUSE))))
         return []
 
     def _pause(self) -> Seconds:
         idle = time.monotonic() - self._worked
-        return min(max(_FIRST_PAUSE, idle * _PATIENCE), _LONGEST_PAUSE)
+        pause = min(max(_FIRST_PAUSE, idle * _PATIENCE), _LONGEST_PAUSE)
+        return min(pause, ECHO) if self._database.echoes else pause
+
+    def _claim_on(self, queues: Sequence[str], *, limit: int, lease: Seconds) -> list[Delivery]:
+        """Claim as the last claim from the first queue did, if it was just now and left more."""
+        reach = self._reached.pop(queues[0], None) if queues and limit > 0 else None
+        if reach is None or not reach.lasts(self._database.offset):
+            return []
+        step = partial(claim_on, queue=queues[0], reach=reach, limit=limit, lease=lease)
+        return self._try_claim(step)
 
     def _claim(self, outlooks: Sequence[Outlook], *, limit: int, lease: Seconds) -> list[Delivery]:
-        def work(session: Session) -> list[Delivery]:
-            deliveries = claim(session, self._namespace, outlooks, limit=limit, lease=lease)
-            if self._interrupted:
-                raise _Interrupted
-            return deliveries
+        return self._try_claim(partial(claim, outlooks=outlooks, limit=limit, lease=lease))
+
+    def _try_claim(self, step: Callable[[Session, str], Claim | None]) -> list[Delivery]:
+        def work(session: Session) -> Claim:
+            claimed = step(session, self._namespace)
+            if claimed is None or self._interrupted:
+                raise _Undone
+            return claimed
 
         deadline = time.monotonic() + self._database.timeout
         while not self._interrupted:
             try:
-                return self._database.transact(work, timeout=_TURN)
-            except _Interrupted:
+                claimed = self._database.transact(work, turn=_TURN)
+            except _Undone:
                 break
             except Locked:
                 if time.monotonic() >= deadline:
                     raise
+            else:
+                self._reached |= claimed.reached
+                if claimed.deliveries:
+                    self._worked = time.monotonic()
+                return claimed.deliveries
         return []
 
     def settle(self, settlements: Sequence[Settlement], /) -> list[Delivery]:
-        return self._database.transact(partial(self._settle, settlements=settlements))
-
-    def _settle(self, session: Session, settlements: Sequence[Settlement]) -> list[Delivery]:
-        held = self._held(session, [settlement.delivery for settlement in settlements])
-        lost: list[Delivery] = []
-        done: list[int] = []
-        moved: list[moves.Move] = []
-        records: list[ResultRecord] = []
-        successors: list[Send] = []
-        for settlement in settlements:
-            delivery = settlement.delivery
-            seq = held.pop((delivery.message.id, delivery.token), None)
-            if seq is None:
-                lost.append(delivery)
-            elif isinstance(settlement, Ack):
-                done.append(seq)
-                successors += settlement.send
-            else:
-                moved.append(moves.concluded(settlement, seq, session.now))
-            if seq is not None and not isinstance(settlement, Release) and settlement.result:
-                records.append(settlement.result)
-        if done:
-            session.run(session.sql.delete, {"array": session.array(done)})
-        session.run(session.sql.move, moved)
-        if records:
-            store(session, self._namespace, records)
-        if successors:
-            self._insert(session, successors)
-        return lost
+        acks = Acks.of(settlements)
+        if acks is not None:
+            with contextlib.suppress(SomeLost):
+                return self._database.transact(
+                    lambda session: acknowledge(session, self._namespace, acks)
+                )
+        return self._database.transact(
+            lambda session: conclude(session, self._namespace, settlements, self._insert)
+        )
 
     def extend(self, deliveries: Sequence[Delivery], /, *, lease: Seconds) -> Extension:
         def work(session: Session) -> Extension:
-            held = self._held(session, deliveries)
+            held = leases(session, self._namespace, deliveries)
             kept = [held.get((one.id, one.token)) for one in deliveries]
             lost = [one for one, seq in zip(deliveries, kept, strict=True) if seq is None]
             until = session.now + moves.micro(lease)
-            array = session.array([seq for seq in kept if seq is not None])
-            session.run(session.sql.extend, {"array": array, "until": until})
+            rows = [(seq,) for seq in kept if seq is not None]
+            session.change(session.sql.extend, rows, until=until)
             return Extension(lost=lost, cancelled=[])
 
         return self._database.transact(work)
-
-    def _held(self, session: Session, deliveries: Sequence[Delivery]) -> dict[tuple[str, str], int]:
-        """Return the leases there are on these messages: rows by id and token."""
-        array = session.array([delivery.message.id for delivery in deliveries])
-        rows = session.rows(session.sql.select_held, {"namespace": self._namespace, "array": array})
-        return {(id, token): seq for seq, id, token in rows}
 
     def interrupt(self) -> None:
         self._database.ensure_open()
@@ -177,6 +177,7 @@ class SqlBroker(Broker):
         return self._sweep(promote, limit)
 
     def recover_expired(self, *, limit: int = 1000) -> int:
+        # Not with every heartbeat: it reads the rows of all workers.
         self._database.transact(self._forget_workers)
         return self._sweep(reclaim, limit)
 
@@ -184,7 +185,8 @@ class SqlBroker(Broker):
         def step(session: Session, namespace: str, queue: str, room: int) -> int:
             before = session.now - moves.micro(older_than)
             place = {"namespace": namespace, "queue": queue, "before": before, "limit": room}
-            return session.run(session.sql.expire_dead, place)
+            old = session.rows(session.sql.select_old_dead, place)
+            return session.change(session.sql.delete, old)
 
         return self._sweep(step, limit)
 
@@ -196,7 +198,8 @@ class SqlBroker(Broker):
         for queue in self._queues():
             room = min(limit - total, CHUNK)
             while room > 0:
-                count = self._database.transact(partial(work, queue=queue, room=room))
+                with after(total):
+                    count = self._database.transact(partial(work, queue=queue, room=room))
                 total += count
                 room = min(limit - total, CHUNK) if count == room else 0
         return total
@@ -206,7 +209,6 @@ class SqlBroker(Broker):
 
     def send_heartbeat(self, beat: Heartbeat, /, *, ttl: Seconds) -> list[Command]:
         def work(session: Session) -> None:
-            self._forget_workers(session)
             row: moves.Move = {
                 "namespace": self._namespace,
                 "worker": beat.worker,
@@ -287,14 +289,12 @@ class SqlBroker(Broker):
 
     def requeue_dead(self, queue: str, ids: Sequence[str], /) -> int:
         def work(session: Session) -> int:
-            parameters = {
-                "namespace": self._namespace,
-                "queue": queue,
-                "array": session.array(list(ids)),
-                "now": session.now,
-            }
-            session.run(session.sql.requeue_results, parameters)
-            return session.run(session.sql.requeue, parameters)
+            dead = self._dead(session, queue, ids)
+            if dead:
+                session.woken = True
+                array = session.array([id for _, id in dead])
+                session.run(session.sql.forget, {"namespace": self._namespace, "array": array})
+            return session.change(session.sql.requeue, dead, now=session.now)
 
         return self._database.transact(work)
 
@@ -303,30 +303,39 @@ class SqlBroker(Broker):
             return self._purge(queue, State.DEAD)
 
         def work(session: Session) -> int:
-            array = session.array(list(ids))
-            parameters = {"namespace": self._namespace, "queue": queue, "array": array}
-            return session.run(session.sql.purge_dead, parameters)
+            return session.change(session.sql.delete, self._dead(session, queue, ids))
 
         return self._database.transact(work)
+
+    def _dead(self, session: Session, queue: str, ids: Sequence[str]) -> Sequence[tuple[int, str]]:
+        """Return those of these ids that are dead letters of the queue: row and id."""
+        array = session.array(list(ids))
+        place = {"namespace": self._namespace, "queue": queue, "array": array}
+        return session.rows(session.sql.select_dead_ids, place)
 
     def purge(self, queue: str, /, *, states: frozenset[State] = WAITING) -> int:
         if not states <= WAITING:
             shown = ", ".join(sorted(states - WAITING))
             raise ValueError(f"purge removes scheduled and ready messages only, not {shown}")
         self._database.ensure_open()
-        return sum(self._purge(queue, state) for state in sorted(states))
+        return self._purge(queue, *sorted(states))
 
-    def _purge(self, queue: str, state: State) -> int:
-        place = {
-            "namespace": self._namespace,
-            "queue": queue,
-            "state": moves.NUMBERS[state],
-            "limit": CHUNK,
-        }
-        total, count = 0, CHUNK
-        while count == CHUNK:
-            count = self._database.transact(lambda session: session.run(session.sql.purge, place))
-            total += count
+    def _purge(self, queue: str, *states: State) -> int:
+        total = 0
+        for state in states:
+            place = {
+                "namespace": self._namespace,
+                "queue": queue,
+                "state": moves.NUMBERS[state],
+                "limit": CHUNK,
+            }
+            step = partial(_drop, place=place)
+            count = CHUNK
+            # Not until one falls short: others may have taken some of those it had in view.
+            while count > 0:
+                with after(total):
+                    count = self._database.transact(step)
+                total += count
         return total
 
     def check(self) -> list[str]:
@@ -348,6 +357,10 @@ def _unsent(error: TaskqError, ids: Sequence[str], start: int) -> SendError:
     )
 
 
+def _drop(session: Session, place: moves.Move) -> int:
+    return session.change(session.sql.delete, session.rows(session.sql.select_waiting, place))
+
+
 def _dead_letter(queue: str, row: Sequence[Any]) -> DeadLetter:
     id, envelope, priority, max_deliveries, code, detail, died, *counters = row
     return DeadLetter(
@@ -359,5 +372,5 @@ def _dead_letter(queue: str, row: Sequence[Any]) -> DeadLetter:
     )
 
 
-class _Interrupted(Exception):
-    """Rolls back a claim that `interrupt` has overtaken."""
+class _Undone(Exception):
+    """Rolls back a claim that `interrupt` has overtaken, or that is better made otherwise."""

@@ -8,28 +8,41 @@ one is rolled back and done again until the caller's deadline.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
+import sys
 import time
-import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from taskq.clock import Clock, Seconds, to_microseconds
-from taskq.errors import Closed
+from taskq.errors import (
+    Closed,
+    ConnectionFailed,
+    OutcomeUnknown,
+    ServerRefused,
+    TaskqError,
+)
 from taskq.url import Url
-from taskq_sql import schema
-from taskq_sql.dialect import Dialect, Locked
+from taskq_sql.dialects import Dialect, Locked
+from taskq_sql.dialects.choice import dialect_of
 from taskq_sql.lanes import Lane
-from taskq_sql.sqlite import SqliteDialect
+from taskq_sql.link import Link
+from taskq_sql.listener import ECHO, channel_of
+from taskq_sql.session import Session
+from taskq_sql.site import Bell, site_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 Result = TypeVar("Result")
-Parameters: TypeAlias = dict[str, Any]
+_SHORTEST: Final[Seconds] = 0.1
+"""How long a server has to answer at the least, however near the deadline is."""
+_CLOSING: Final[Seconds] = 0.5
+"""How long closing waits for other clients of the same file."""
 _PAUSE: Final[Seconds] = 0.001
 """Between two tries, where the database reports a lock without having waited."""
 
@@ -40,96 +53,34 @@ def open_database(url: Url, clock: Clock) -> Database:
     Raises:
         ImproperlyConfigured: the URL has an error.
     """
-    return Database(SqliteDialect(url), clock, namespace=url.namespace)
+    return Database(dialect_of(url), clock, namespace=url.namespace)
 
 
-class Bell:
-    """Tells the clients in this process that a database has changed."""
+@contextlib.contextmanager
+def after(done: int) -> Iterator[None]:
+    """Run one transaction of many: after `done` changes by others, "nothing happened" is not true.
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self.rung = 0
-        """How often; read it before you look, and hand it to `wait`."""
-
-    def ring(self) -> None:
-        with self._condition:
-            self.rung += 1
-            self._condition.notify_all()
-
-    def wait(self, seen: int, timeout: Seconds) -> None:
-        """Return when it has rung since `seen`, or after `timeout` seconds."""
-        with self._condition:
-            self._condition.wait_for(lambda: self.rung != seen, timeout)
-
-
-class Site:
-    """What all clients of one database in one process share.
-
-    Writers queue at the lock, which wakes them in order and at once; the
-    database's own lock, which is polled, then has one contender per process.
+    Raises:
+        OutcomeUnknown: it failed, and others had been committed.
     """
-
-    def __init__(self) -> None:
-        self.bell = Bell()
-        self.writing = threading.Lock()
-
-
-_sites: Final[weakref.WeakValueDictionary[tuple[int, str], Site]] = weakref.WeakValueDictionary()
-"""Interns sites by process and database, as a file's locks are interned by the system."""
+    try:
+        yield
+    except (ConnectionFailed, ServerRefused) as error:
+        if done:
+            raise OutcomeUnknown(f"carried out in part, then: {error}") from error
+        raise
 
 
-class Session:
-    """One open transaction, or one read; valid inside the function it is given to."""
+class _Unbegun(Exception):
+    """Nothing was changed: the call failed before it had begun to."""
 
-    __slots__ = ("_dialect", "connection", "now", "sql")
-
-    def __init__(self, connection: Connection, dialect: Dialect, offset: int) -> None:
-        self.connection = connection
-        self._dialect = dialect
-        self.sql = dialect.statements
-        self.now = dialect.now(connection) + offset
-        """The server's time in microseconds, the same for all that happens in here."""
-
-    def rows(self, statement: str, parameters: Parameters) -> Sequence[Any]:
-        """Return what a query finds."""
-        return self.connection.exec_driver_sql(statement, parameters).fetchall()
-
-    def run(self, statement: str, parameters: Parameters | list[Parameters]) -> int:
-        """Carry out a change, once for each set of parameters; return how many rows it met."""
-        if not parameters:
-            return 0
-        return self.connection.exec_driver_sql(statement, parameters).rowcount
-
-    def array(self, values: Sequence[object]) -> object:
-        return self._dialect.array(values)
+    def __init__(self, reason: TaskqError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
-class _Link:
-    """What one process has open."""
-
-    def __init__(self, dialect: Dialect, site: Site) -> None:
-        self._dialect = dialect
-        self._engine: Engine | None = None
-        self._current = False
-        self.site = site
-        self.writing = Lane(site.writing)
-        self.reading = Lane(threading.Lock())
-
-    def connect(self, lane: Lane) -> Connection:
-        """Return the lane's connection; call it with the lane's lock held."""
-        if lane.connection is None:
-            if self._engine is None:
-                self._engine = self._dialect.engine()
-            lane.connection = self._engine.connect()
-            try:
-                self._dialect.prepare(lane.connection)
-                if not self._current:
-                    schema.ensure(lane.connection, self._dialect.statements)
-            except BaseException:
-                lane.drop()
-                raise
-            self._current = True
-        return lane.connection
+def _left(end: float) -> Seconds:
+    return max(_SHORTEST, end - time.monotonic())
 
 
 class Database:
@@ -145,7 +96,10 @@ class Database:
         self.closed = False
         self._dialect = dialect
         self._clock = clock
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, Link] = {}
+        self._channel = channel_of(str(dialect.names), namespace)
+        self._notified = float("-inf")
+        self._identity: str | None = None
 
     @property
     def timeout(self) -> Seconds:
@@ -153,29 +107,69 @@ class Database:
         return self._dialect.timeout
 
     @property
+    def dialect(self) -> Dialect:
+        """How to speak with the database."""
+        return self._dialect
+
+    @property
+    def offset(self) -> int:
+        """Microseconds by which tests have moved the server's clock."""
+        return to_microseconds(self._clock.offset)
+
+    @property
+    def identity(self) -> str:
+        """What no other database has."""
+        if self._identity is None:
+            home = self._dialect.home
+            read = self._dialect.identify
+            self._identity = home or self.read(lambda session: read(session.connection))
+        return self._identity
+
+    @property
     def bell(self) -> Bell:
         return self._link().site.bell
 
+    def listen(self) -> None:
+        """Let what other processes do ring the bell from now on, where the database can."""
+        if self._dialect.statements.notify:
+            listener = self._link().site.listener
+            listener.join(self, self._channel, self._dialect.listen)
+            if self.closed:
+                listener.leave(self)
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the bell rang just now for what is not there yet, or may not ring for more."""
+        site = self._link().site
+        return site.bell.promises or site.listener.echoes()
+
     def transact(
-        self, work: Callable[[Session], Result], *, timeout: Seconds | None = None
+        self,
+        work: Callable[[Session], Result],
+        *,
+        timeout: Seconds | None = None,
+        turn: Seconds | None = None,
     ) -> Result:
         """Return what `work` does in one transaction; it may be called more than once.
 
+        It ends within `timeout` seconds, and waits for others for `turn` of them.
+
         Raises:
-            Locked: other transactions were in the way for `timeout` seconds.
+            Locked: other transactions were in the way for so long.
         """
         link = self._link()
-        return self._patiently(link, link.writing, lambda c: self._commit(c, work, link), timeout)
+        commit = partial(self._commit, work=work, link=link)
+        return self._patiently(link, link.writing, commit, timeout, turn)
 
     def read(self, work: Callable[[Session], Result]) -> Result:
         """Return what `work` finds, without locking out anybody."""
         link = self._link()
-        return self._patiently(link, link.reading, lambda c: work(self._session(c)), None)
+        return self._patiently(link, link.reading, lambda c: self._look(c, work))
 
     def check(self) -> list[str]:
         """Contact the database; return its warnings."""
         link = self._link()
-        return self._patiently(link, link.writing, self._dialect.check, None)
+        return self._patiently(link, link.writing, self._dialect.check)
 
     def ensure_open(self) -> None:
         if self.closed:
@@ -188,65 +182,97 @@ class Database:
         if link is None:
             return
         for lane in (link.reading, link.writing):
-            if lane.lock.acquire(blocking=False):
+            # A file's lock is shared with other clients, who give it back in a moment.
+            if lane.lock.acquire(timeout=_CLOSING if self._dialect.exclusive else 0):
                 lane.drop()
                 lane.lock.release()
+        link.site.listener.leave(self)
         link.site.bell.ring()
 
-    def _link(self) -> _Link:
+    def _link(self) -> Link:
         pid = os.getpid()
         link = self._links.get(pid)
         if link is None:
-            key = (pid, self._dialect.key)
-            site = _sites.setdefault(key, Site())
-            link = self._links.setdefault(pid, _Link(self._dialect, site))
+            link = self._links.setdefault(pid, Link(self._dialect, site_of(self._dialect.key)))
         return link
 
     def _patiently(
         self,
-        link: _Link,
+        link: Link,
         lane: Lane,
         work: Callable[[Connection], Result],
-        timeout: Seconds | None,
+        timeout: Seconds | None = None,
+        turn: Seconds | None = None,
     ) -> Result:
         limit = self._dialect.timeout if timeout is None else min(timeout, self._dialect.timeout)
-        deadline = time.monotonic() + limit
+        end = time.monotonic() + limit
+        turned = end if turn is None else min(end, time.monotonic() + turn)
         while True:
             try:
-                return self._try(link, lane, work, deadline)
+                return self._try(link, lane, work, end, turned)
             except Locked:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= turned:
                     raise
                 link.site.bell.wait(link.site.bell.rung, _PAUSE)
 
     def _try(
-        self, link: _Link, lane: Lane, work: Callable[[Connection], Result], deadline: float
+        self,
+        link: Link,
+        lane: Lane,
+        work: Callable[[Connection], Result],
+        end: float,
+        turned: float,
     ) -> Result:
         self.ensure_open()
-        if not lane.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not lane.lock.acquire(timeout=max(0.0, turned - time.monotonic())):
             raise self._dialect.busy()
         try:
-            return work(link.connect(lane))
+            kept = lane.connection is not None
+            try:
+                return work(link.connect(lane, _left(end)))
+            except _Unbegun as error:
+                # A server may have ended what was idle, and nothing has happened yet.
+                stale = kept and not self._dialect.exclusive
+                if not stale or not isinstance(error.reason, ConnectionFailed):
+                    raise
+                if isinstance(error.reason, Locked):
+                    raise
+                link.lose(lane)
+                if time.monotonic() >= end:
+                    raise
+                return work(link.connect(lane, _left(end)))
+        except _Unbegun as error:
+            if not isinstance(error.reason, Locked):
+                link.lose(lane)
+            raise error.reason from error
         except DBAPIError as error:
             translated = self._dialect.translate(error)
             if not isinstance(translated, Locked):
-                lane.drop()
+                link.lose(lane)
             raise translated from error
+        except OutcomeUnknown:
+            link.lose(lane)
+            raise
         finally:
-            if self.closed:
-                lane.drop()
             lane.lock.release()
+            if self.closed:
+                # Whoever closed it may have found the lane in use.
+                self.close()
 
     def _session(self, connection: Connection) -> Session:
-        return Session(connection, self._dialect, to_microseconds(self._clock.offset))
+        return Session(connection, self._dialect, self.offset)
 
     def _commit(
-        self, connection: Connection, work: Callable[[Session], Result], link: _Link
+        self, connection: Connection, work: Callable[[Session], Result], link: Link
     ) -> Result:
-        connection.exec_driver_sql(self._dialect.statements.begin)
+        try:
+            connection.exec_driver_sql(self._dialect.statements.begin)
+        except DBAPIError as error:
+            raise _Unbegun(self._dialect.translate(error)) from error
         committed = False
         try:
-            result = work(self._session(connection))
+            session = self._session(connection)
+            result = work(session)
             try:
                 connection.exec_driver_sql("COMMIT")
             except DBAPIError as error:
@@ -254,6 +280,39 @@ class Database:
             committed = True
         finally:
             if not committed:
-                link.writing.drop()
-        link.site.bell.ring()
+                self._undo(connection, link.writing)
+        if session.changed:
+            link.site.bell.ring()
+        if session.woken and session.sql.notify:
+            self._notify(session, link.writing)
         return result
+
+    def _notify(self, session: Session, lane: Lane) -> None:
+        """Tell other processes. It is a hint, so that its failure is nobody's."""
+        now = time.monotonic()
+        if now - self._notified >= ECHO:
+            self._notified = now
+            try:
+                session.rows(session.sql.notify, {"channel": self._channel})
+            except DBAPIError:
+                lane.drop()
+
+    def _undo(self, connection: Connection, lane: Lane) -> None:
+        """Roll back, where that is more than to close the connection."""
+        # Between answers a connection is as good as new; in the midst of one it is not, and
+        # neither is a file that could not be read or written.
+        reason = sys.exception()
+        failed = isinstance(reason, DBAPIError) and self._dialect.exclusive
+        if failed or connection.invalidated or not isinstance(reason, Exception):
+            lane.drop()
+            return
+        try:
+            connection.exec_driver_sql("ROLLBACK")
+        except DBAPIError:
+            lane.drop()
+
+    def _look(self, connection: Connection, work: Callable[[Session], Result]) -> Result:
+        try:
+            return work(self._session(connection))
+        except DBAPIError as error:
+            raise _Unbegun(self._dialect.translate(error)) from error

@@ -26,6 +26,8 @@ class Lane:
         self.pid = os.getpid()
         self.lock = lock
         self.connection: Connection | None = None
+        self.opened = 0
+        """How many connections of its client had been lost when this one was opened."""
         _forks.watch(self)
 
     def drop(self) -> None:
@@ -33,7 +35,15 @@ class Lane:
         connection, self.connection = self.connection, None
         if connection is not None:
             with suppress(DBAPIError):
+                # Not as good as new: it would be rolled back first, by a server that may hang.
+                connection.invalidate()
                 connection.close()
+
+    def __del__(self) -> None:
+        # SQLAlchemy's objects hold each other, so a connection that is merely forgotten stays
+        # open until the next collection: hundreds may be, where clients come and go.
+        if self.connection is not None and self.pid == os.getpid():
+            self.drop()
 
 
 class _Forks:

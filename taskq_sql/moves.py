@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import enum
+import os
+from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 from taskq.clock import MICROSECONDS, Seconds, to_microseconds
@@ -35,6 +37,11 @@ _FAR: Final[Seconds] = 4e12
 _LONGEST_BACKOFF: Final[Seconds] = 60.0
 
 
+def nonce() -> str:
+    """Return a text that nobody else has: 16 characters of hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
 def micro(value: Seconds) -> int:
     """Return seconds as microseconds that a BIGINT holds, sums included."""
     return to_microseconds(max(-_FAR, min(value, _FAR)))
@@ -43,23 +50,34 @@ def micro(value: Seconds) -> int:
 def sent(send: Send, now: int, place: int) -> Move:
     """Place a new message: at its due time, or at `place` if there is none to wait for."""
     message = send.message
-    due = now + micro(send.delay) if send.eta is None else micro(send.eta)
+    due, expires = times(send, now)
     waits = due > now
-    expires = micro(send.expires) if send.expires is not None else None
-    if send.ttl is not None:
-        expires = now + micro(send.ttl)
     return {
         "id": message.id,
         "queue": message.queue,
         "state": Number.SCHEDULED.value if waits else Number.READY.value,
-        "rank": 0 if waits else HIGHEST - message.priority,
+        "level": 0 if waits else HIGHEST - message.priority,
         "at": due if waits else place,
+        "head": 0,
         "priority": message.priority,
         "max_deliveries": message.max_deliveries,
-        "sent": now,
         "expires": expires,
         "envelope": message.envelope,
     }
+
+
+def any_ready(moved: Iterable[Move]) -> bool:
+    """Say whether any of these messages can be claimed as soon as it is committed."""
+    return any(move["state"] == Number.READY.value for move in moved)
+
+
+def times(send: Send, now: int) -> tuple[int, int | None]:
+    """Return the instants at which a message is due and expires."""
+    due = now + micro(send.delay) if send.eta is None else micro(send.eta)
+    expires = micro(send.expires) if send.expires is not None else None
+    if send.ttl is not None:
+        expires = now + micro(send.ttl)
+    return due, expires
 
 
 def concluded(settlement: Retry | Release | Dead, seq: int, now: int) -> Move:
@@ -99,28 +117,27 @@ def stored(record: ResultRecord, now: int) -> Move:
         "ttl": micro(record.ttl),
         "expires": now + micro(record.ttl),
         "payload": record.payload,
-        "now": now,
     }
 
 
 def _waiting(seq: int, priority: int, delay: Seconds, now: int, *, head: bool) -> Move:
     if delay > 0:
-        return _move(seq, Number.SCHEDULED, rank=0, at=now + micro(delay), head=int(head))
-    rank = HIGHEST - priority
-    return _move(seq, Number.READY, rank=rank, at=HEAD if head else now, head=0)
+        return _move(seq, Number.SCHEDULED, level=0, at=now + micro(delay), head=int(head))
+    level = HIGHEST - priority
+    return _move(seq, Number.READY, level=level, at=HEAD if head else now, head=0)
 
 
 def _dead(seq: int, now: int, code: str, detail: str) -> Move:
     # An exception's text may hold surrogates, which are no UTF-8 and must not cost the record.
     text = detail.encode("utf-8", "surrogatepass")
-    return _move(seq, Number.DEAD, rank=0, at=now, head=0) | {"code": code, "detail": text}
+    return _move(seq, Number.DEAD, level=0, at=now, head=0) | {"code": code, "detail": text}
 
 
-def _move(seq: int, state: Number, *, rank: int, at: int, head: int) -> Move:
+def _move(seq: int, state: Number, *, level: int, at: int, head: int) -> Move:
     return {
         "seq": seq,
         "state": state.value,
-        "rank": rank,
+        "level": level,
         "at": at,
         "head": head,
         "retries": 0,

@@ -15,10 +15,12 @@ from taskq_sql import __version__
 if TYPE_CHECKING:
     from taskq.plugins import Plugins
     from taskq_sql.broker import SqlBroker
+    from taskq_sql.outbox.writing import Outbox
     from taskq_sql.results import SqlResults
     from taskq_sql.target import SqlTarget
+    from taskq_sql.transactions import SqlTransactions
 
-SCHEMES: Final = ("sqlite",)
+SCHEMES: Final = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 @hookimpl
@@ -50,10 +52,31 @@ def taskq_open_results(url: Url, clock: Clock) -> SqlResults | None:
 
 
 @hookimpl
+def taskq_open_transactions(url: Url, clock: Clock) -> SqlTransactions | None:
+    """Return the way into transactions of the broker's database."""
+    if url.scheme not in SCHEMES:
+        return None
+    from taskq_sql.engine import open_database
+    from taskq_sql.transactions import SqlTransactions
+
+    return SqlTransactions(open_database(url, clock))
+
+
+@hookimpl
+def taskq_open_outbox(url: Url, clock: Clock) -> Outbox | None:
+    """Return the way into transactions of any database, for a broker that is none."""
+    if url.scheme in SCHEMES:
+        return None
+    from taskq_sql.outbox.writing import Outbox
+
+    return Outbox(url, clock)
+
+
+@hookimpl
 def taskq_target(url: Url, plugins: Plugins) -> SqlTarget | None:
     """Return the conformance kit's target for the URL."""
     if url.scheme not in SCHEMES:
         return None
-    from taskq_sql.target import SqlTarget
+    from taskq_sql.target import ServerTarget, SqliteTarget
 
-    return SqlTarget(url, plugins)
+    return (SqliteTarget if url.scheme == "sqlite" else ServerTarget)(url, plugins)

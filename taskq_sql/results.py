@@ -9,8 +9,9 @@ from typing import Final
 
 from taskq.clock import Seconds, from_microseconds
 from taskq.contract.results import ResultRecord, Results
-from taskq_sql.engine import Database, Session
+from taskq_sql.engine import Database, after
 from taskq_sql.moves import stored
+from taskq_sql.session import Session
 
 CHUNK: Final = 500
 """Rows per transaction, so that a large batch does not keep others out for long."""
@@ -36,7 +37,8 @@ class SqlResults(Results):
         self._database.ensure_open()
         for start in range(0, len(records), CHUNK):
             part = records[start : start + CHUNK]
-            self._database.transact(partial(store, namespace=self._namespace, records=part))
+            with after(start):
+                self._database.transact(partial(store, namespace=self._namespace, records=part))
 
     def fetch(self, ids: Sequence[str], /) -> dict[str, ResultRecord]:
         return self._database.read(lambda session: self._fetch(session, ids))
@@ -63,7 +65,8 @@ class SqlResults(Results):
     def expire(self, limit: int = 1000, /) -> int:
         def work(session: Session) -> int:
             parameters = {"namespace": self._namespace, "now": session.now, "limit": limit}
-            return session.run(session.sql.expire, parameters)
+            over = session.rows(session.sql.select_expired, parameters)
+            return session.change(session.sql.forget, over, namespace=self._namespace)
 
         return self._database.transact(work)
 
@@ -84,5 +87,15 @@ class SqlResults(Results):
 
 def store(session: Session, namespace: str, records: Sequence[ResultRecord]) -> None:
     """Keep the records, as part of the session's transaction."""
-    rows = [stored(record, session.now) | {"namespace": namespace} for record in records]
-    session.run(session.sql.store, rows)
+    rows = [stored(record, session.now) for record in _latest(records)]
+    session.each(session.sql.store, rows, namespace=namespace, now=session.now)
+
+
+def _latest(records: Sequence[ResultRecord]) -> list[ResultRecord]:
+    """Return what is left of records that are stored one after the other."""
+    latest: dict[str, ResultRecord] = {}
+    for record in records:
+        before = latest.get(record.id)
+        if before is None or before.run <= record.run or before.ttl <= 0:
+            latest[record.id] = record
+    return list(latest.values())

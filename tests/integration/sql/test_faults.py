@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from taskq.errors import (
     UnknownOption,
 )
 from taskq.url import Url
-from taskq_sql import plugin, sqlite
+from taskq_sql import plugin
+from taskq_sql.dialects import sqlite
 from tests.integration.sql.conftest import Open, sends
 
 
@@ -67,7 +69,7 @@ def test_an_unknown_option_is_refused_with_the_right_one() -> None:
 
 
 def test_other_schemes_are_left_to_others() -> None:
-    url = Url.parse("postgresql://localhost/x")
+    url = Url.parse("redis://localhost/1")
 
     assert plugin.taskq_open_broker(url, SystemClock()) is None
     assert plugin.taskq_open_results(url, SystemClock()) is None
@@ -253,3 +255,18 @@ def test_a_closed_client_refuses_and_leaves_others_alone(path: Path, opened: Ope
     with pytest.raises(Closed):
         first.reserve([], limit=1, lease=1)
     assert second.stats()[0].ready == 1
+
+
+def test_a_connection_that_is_closed_holds_no_lock_while_its_cursor_lives(path: Path) -> None:
+    """As it does in the traceback of an interrupt, while its program cleans up."""
+    engine = sqlite.SqliteDialect(Url.parse(f"sqlite:///{path}")).engine()
+    connection = engine.raw_connection()
+    cursor = connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    cursor.execute("SELECT 1 UNION ALL SELECT 2")
+
+    connection.invalidate()
+
+    with closing(sqlite3.connect(path, timeout=0)) as other:
+        other.execute("BEGIN IMMEDIATE")
+    assert cursor is not None

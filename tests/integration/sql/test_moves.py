@@ -17,7 +17,7 @@ MESSAGE = Message("m", "q", b"", priority=9)
 def test_what_is_due_already_joins_the_tail_and_not_the_past(send: Send) -> None:
     move = moves.sent(send, NOW, NOW + 7)
 
-    assert (move["state"], move["rank"], move["at"]) == (moves.Number.READY, 0, NOW + 7)
+    assert (move["state"], move["level"], move["at"]) == (moves.Number.READY, 0, NOW + 7)
 
 
 @pytest.mark.parametrize("send", [Send(MESSAGE, eta=math.inf), Send(MESSAGE, delay=1e300)])

@@ -15,7 +15,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -32,8 +32,11 @@ from taskq.errors import (
     TaskqError,
 )
 from taskq.url import Url
-from taskq_sql import statements
-from taskq_sql.dialect import Locked
+from taskq_sql.dialects import Locked, Parameters
+from taskq_sql.listener import Deaf
+from taskq_sql.naming import Names
+from taskq_sql.statements import renamed
+from taskq_sql.statements.sqlite import SQLITE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -51,13 +54,28 @@ _NETWORK: Final = re.compile(
 _SHAPE: Final = "write sqlite:///relative.db or sqlite:////absolute/path.db"
 
 
+class _Connection(sqlite3.Connection):
+    """Gives its locks back when it is closed.
+
+    SQLite keeps a closed connection, transaction and all, for as long as one of
+    its cursors lives; an interrupt's traceback holds one while a program cleans up.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
+
+
 class SqliteDialect:
     """A SQLite file. A relative path is settled here, whatever chdir follows."""
 
-    statements = statements.SQLITE
+    family = "sqlite"
+    exclusive = True
+    creates = True
 
     def __init__(self, url: Url) -> None:
-        options = url.options(timeout=float, synchronous=str)
+        options = url.options(timeout=float, synchronous=str, prefix=str)
         self.timeout: Seconds = options.get("timeout", TIMEOUT)
         self._synchronous: str = options.get("synchronous", "full").lower()
         if not 0 < self.timeout < float("inf"):
@@ -67,12 +85,15 @@ class SqliteDialect:
                 f"URL option synchronous={self._synchronous!r} is none of full, normal, off"
             )
         self.path: Path = _path(url)
+        self.names = Names.take(options)
+        self.statements = self.sentences = renamed(SQLITE, self.names)
 
     @property
     def key(self) -> str:
+        # Whatever their tables are called: the lock is the file's.
         return str(self.path)
 
-    def engine(self) -> Engine:
+    def engine(self, left: Callable[[], Seconds] | None = None) -> Engine:  # noqa: ARG002 - a file is there
         if not self.path.parent.is_dir():
             raise ImproperlyConfigured(
                 f"{self.path}: the folder does not exist; create it or correct the URL"
@@ -89,10 +110,16 @@ class SqliteDialect:
             URL.create("sqlite", database=str(self.path)),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
-            connect_args={"check_same_thread": False, "timeout": _TURN},
+            # They hold what tasks are given; an error's text goes to logs.
+            hide_parameters=True,
+            connect_args={
+                "check_same_thread": False,
+                "timeout": _TURN,
+                "factory": _Connection,
+            },
         )
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, *, reading: bool = False) -> None:  # noqa: ARG002
         execute = connection.exec_driver_sql
         mode = execute("PRAGMA journal_mode = WAL").scalar()
         if mode != "wal":
@@ -103,11 +130,25 @@ class SqliteDialect:
         execute(f"PRAGMA synchronous = {self._synchronous}")
         execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
 
+    def limit(self, connection: Connection, patience: Seconds) -> None:
+        """A file answers at once, or is locked."""
+
+    @property
+    def home(self) -> str | None:
+        return str(self.path.resolve())
+
+    def identify(self, connection: Connection) -> str:
+        rows = connection.exec_driver_sql("PRAGMA database_list").fetchall()
+        return next((str(Path(file).resolve()) for _, name, file in rows if name == "main"), "")
+
     def now(self, connection: Connection) -> int:  # noqa: ARG002 - others ask the server
         return time.time_ns() // 1000
 
     def array(self, values: Sequence[object]) -> object:
         return json.dumps(values)
+
+    def batch(self, rows: list[Parameters], common: Parameters) -> list[Parameters]:
+        return [row | common for row in rows]
 
     def translate(self, error: DBAPIError, *, committing: bool = False) -> TaskqError:
         cause = error.orig
@@ -136,6 +177,12 @@ class SqliteDialect:
             f"{self.path} stayed locked by another transaction; nothing happened; "
             "end the program that holds it, or keep its transactions short"
         )
+
+    def listen(self) -> NoReturn:
+        raise Deaf("this database tells nobody of changes")
+
+    def lock_schema(self, connection: Connection) -> None:
+        """A transaction that writes has all locks already."""
 
     def check(self, connection: Connection) -> list[str]:
         level = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
