@@ -1,0 +1,3 @@
+"""taskq over RabbitMQ."""
+
+__version__ = "0.1.0"
