@@ -83,5 +83,4 @@ local function accept(first, count, first_key, now)
       wake(queue)
     end
   end
-  return #records / 2
 end

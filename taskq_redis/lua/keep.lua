@@ -49,14 +49,15 @@ local function keep(records, now)
     local key, run, state, ttl, payload = unpack(record)
     run, ttl = tonumber(run), tonumber(ttl)
     if run >= (runs[key] or 0) then
-      runs[key] = run
       if ttl > 0 then
+        runs[key] = run
         local value = table.concat({ text(run), state, text(now + ttl), text(ttl), payload }, ' ')
         call('SET', key, value, 'PX', text(math.ceil(ttl / 1000)))
         if state ~= 'RETRY' then
           final[#final + 1] = key
         end
       else
+        runs[key] = nil
         call('DEL', key)
       end
     end
