@@ -13,6 +13,9 @@ settings.register_profile(
 )
 settings.load_profile("taskq")
 
+# It was for this run, and not for those that tests start: they would write over its report.
+os.environ.pop("PYTEST_ADDOPTS", None)
+
 
 @pytest.fixture(autouse=True)
 def _no_url_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ TASKQ_TEST_REQUIRE (separated by commas) makes that an error.
 
 from __future__ import annotations
 
+import abc
 import atexit
 import contextlib
 import functools
@@ -66,44 +67,47 @@ def shared_redis() -> str:
     return find_redis() or missing("redis", f"no server at {SHARED_REDIS}, no redis-server binary")
 
 
-class RedisServer:
-    """A Redis server of a test's own, with an append-only file in `folder`.
+class Server(abc.ABC):
+    """A server of a test's own, with its data in `folder`.
 
     It keeps its port and its data over `stop`, `kill` and `start`. Close it, or
     use it as a context manager, so that it ends with the test.
     """
 
-    def __init__(self, folder: Path, *, fsync: str = "everysec") -> None:
-        self._binary = shutil.which("redis-server") or missing("redis", "redis-server not found")
+    user: str | None = None
+    """Whom it runs as, if not as whom the tests run."""
+
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+    @abc.abstractmethod
+    def url(self) -> str: ...
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
 
     def __enter__(self) -> Self:
         for _ in range(STARTS):
             self.port = _free_port()
             if self._launch():
                 return self
-        raise AssertionError(f"redis-server does not start:\n{self.log}")
+        raise AssertionError(f"{self.name} does not start:\n{self.log}")
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:
         """Start again on the same port with the same data."""
-        until(self._launch, f"redis-server on port {self.port}")
+        until(self._launch, f"{self.name} on port {self.port}")
 
+    @abc.abstractmethod
     def stop(self) -> None:
         """Let it end in an orderly way, as an operator would."""
-        with self.admin() as client:
-            client.shutdown(nosave=True)
-        self._await_end()
 
     def kill(self) -> None:
         """End it as a power cut of the process would."""
@@ -112,23 +116,28 @@ class RedisServer:
 
     def freeze(self) -> None:
         """Let it hang: it accepts connections and answers nothing."""
-        self._signal(signal.SIGSTOP)
+        self._signal_family(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """End `freeze`."""
-        self._signal(signal.SIGCONT)
+        self._signal_family(signal.SIGCONT)
 
+    def restore(self) -> None:
+        """Let it run, empty and without clients, whatever was done to it."""
+        if self._ended():
+            self.start()
+        else:
+            self.thaw()
+        self.cut()
+        self.empty()
+
+    def empty(self) -> None:
+        """Remove all data; nobody is connected."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
     def cut(self) -> int:
         """Close the connections of all its clients but this one; return how many."""
-        with self.admin() as client:
-            kinds = ("normal", "pubsub")
-            return sum(client.client_kill_filter(_type=kind, skipme=True) for kind in kinds)
-
-    def admin(self) -> redis.Redis:
-        """Return a client of the server's own library; the caller closes it."""
-        # Without retries: a repeated SHUTDOWN would end the server's next life.
-        once = Retry(NoBackoff(), 0)
-        return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5, retry=once)
 
     def close(self) -> None:
         """End it, whatever state it is in."""
@@ -141,7 +150,81 @@ class RedisServer:
         path = self._folder / "server.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    @abc.abstractmethod
+    def _command(self) -> list[str]:
+        """Return the program and its arguments."""
+
+    @abc.abstractmethod
+    def _answers(self) -> bool:
+        """Say whether a client that connects now gets an answer."""
+
     def _launch(self) -> bool:
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(), stdout=log, stderr=log, cwd=self._folder, user=self.user
+            )
+        until(lambda: self._answers() or self._ended(), f"{self.name} answers or ends")
+        return not self._ended()
+
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def _family(self) -> list[int]:
+        """Return the ids of the processes it has made."""
+        return []
+
+    def _signal_family(self, number: int) -> None:
+        # While it stands still it makes no more of them, and is still their parent.
+        self._signal(signal.SIGSTOP)
+        for pid in self._family():
+            # Unlike the parent, it may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        self._signal(number)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None, "the server was not started"
+        self._process.send_signal(number)
+
+    def _await_end(self) -> None:
+        assert self._process is not None, "the server was not started"
+        self._process.wait(timeout=20)
+        self._process = None
+
+
+class RedisServer(Server):
+    """A Redis server of a test's own, with an append-only file in `folder`."""
+
+    def __init__(self, folder: Path, *, fsync: str = "everysec") -> None:
+        self._binary = shutil.which("redis-server") or missing("redis", "redis-server not found")
+        self._fsync = fsync
+        super().__init__(folder)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def stop(self) -> None:
+        with self.admin() as client:
+            client.shutdown(nosave=True)
+        self._await_end()
+
+    def cut(self) -> int:
+        with self.admin() as client:
+            kinds = ("normal", "pubsub")
+            return sum(client.client_kill_filter(_type=kind, skipme=True) for kind in kinds)
+
+    def empty(self) -> None:
+        with self.admin() as client:
+            client.flushall()
+
+    def admin(self) -> redis.Redis:
+        """Return a client of the server's own library; the caller closes it."""
+        # Without retries: a repeated SHUTDOWN would end the server's next life.
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5, retry=once)
+
+    def _command(self) -> list[str]:
         arguments = {
             "--port": self.port,
             "--bind": "127.0.0.1",
@@ -150,11 +233,7 @@ class RedisServer:
             "--appendonly": "yes",
             "--appendfsync": self._fsync,
         }
-        command = [self._binary, *(str(part) for pair in arguments.items() for part in pair)]
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        until(lambda: self._answers() or self._ended(), "redis-server answers or ends")
-        return not self._ended()
+        return [self._binary, *(str(part) for pair in arguments.items() for part in pair)]
 
     def _answers(self) -> bool:
         try:
@@ -163,18 +242,6 @@ class RedisServer:
         except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ResponseError):
             return False
 
-    def _ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
-
-    def _signal(self, number: int) -> None:
-        assert self._process is not None, "the server was not started"
-        self._process.send_signal(number)
-
-    def _await_end(self) -> None:
-        assert self._process is not None, "the server was not started"
-        self._process.wait(timeout=10)
-        self._process = None
-
 
 def _free_port() -> int:
     while True:
@@ -182,3 +249,15 @@ def _free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def children(parent: int) -> list[int]:
+    """Return the ids of a process's children."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # It may have ended since it was listed.
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(folder.name))
+    return found

@@ -31,6 +31,8 @@ from tests.waiting import until
 ROOT: Final = Path(__file__).parents[2]
 RECENT: Final = 300
 """How many of its last starts may still have been a killed worker's to conclude."""
+UNSURE: Final = 64
+"""The same, where a message cannot be found by its id, so that nobody knows for certain."""
 QUEUE: Final = "default"
 PROBE: Final = "probe"
 """A queue that no worker serves."""
@@ -154,15 +156,35 @@ class Arena:
         for worker in fleet:
             worker.await_ready()
 
-    def strike(self, worker: WorkerProcess) -> bool:
-        """Kill a worker, and note what it held; say whether it was hit in mid-task."""
-        worker.await_task()
+    def await_busy(self) -> WorkerProcess:
+        """Wait until a worker is in mid-task; return the one that has served longest.
+
+        Which one is left to chance: another may be starting, or have no work
+        because its siblings hold all that is left.
+        """
+
+        def busy() -> WorkerProcess | None:
+            return next((w for w in self.workers if self.ledger.running(w.pid)), None)
+
+        found = until(busy, "a worker runs a task")
+        assert found is not None
+        return found
+
+    def strike(self) -> bool:
+        """Kill a busy worker, and note what it held; say whether it was hit in mid-task."""
+        worker = self.await_busy()
         worker.kill()
         self.workers.remove(worker)
-        started = [s.id for s in self.ledger.starts() if s.pid == worker.pid][-RECENT:]
-        places = self.app.broker.locate(started)
-        self.in_flight |= {id for id, place in places.items() if place is State.PROCESSING}
+        started = [s.id for s in self.ledger.starts() if s.pid == worker.pid]
+        self.in_flight |= self._held(started)
         return bool(self.ledger.running(worker.pid))
+
+    def _held(self, started: list[str]) -> set[str]:
+        """Return those that a dead worker had not concluded, or may not have."""
+        if not self.app.broker.capabilities.locate:
+            return set(started[-UNSURE:])
+        places = self.app.broker.locate(started[-RECENT:])
+        return {id for id, place in places.items() if place is State.PROCESSING}
 
     def freeze(self, worker: WorkerProcess) -> None:
         """Freeze a worker at an instant when it locks nobody else out.
@@ -222,11 +244,18 @@ class Arena:
         waiting = list(ids)
         while waiting and time.monotonic() < deadline:
             done = self.app.results.wait(waiting[:1], timeout=0.2)
-            if done or self.app.broker.locate(waiting[:1]).get(waiting[0]) in (None, State.DEAD):
+            if done or self._over(waiting[:1]):
                 known = self.results(waiting)
-                places = self.app.broker.locate([id for id in waiting if id not in known])
-                gone = {id for id in waiting if places.get(id) in (None, State.DEAD)}
-                waiting = [id for id in waiting if id not in gone]
+                waiting = [id for id in waiting if id not in known]
+                over = self._over(waiting)
+                waiting = [id for id in waiting if id not in over]
+
+    def _over(self, ids: Sequence[str]) -> set[str]:
+        """Return those that nobody will run any more, whether they have a result or not."""
+        if not self.app.broker.capabilities.locate:
+            return {letter.message.id for letter in self.dead()}.intersection(ids)
+        places = self.app.broker.locate(ids)
+        return {id for id in ids if places.get(id) in (None, State.DEAD)}
 
     def dead(self) -> list[DeadLetter]:
         """Return the dead letters."""

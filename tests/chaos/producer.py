@@ -1,12 +1,13 @@
-"""The program of producers that fork: `python -m tests.chaos.producer URL FOLDER SHARE`.
+"""The program of producers with children: `python -m tests.chaos.producer URL FOLDER SHARE HOW`.
 
-The parent sends a task, and so has a connection, before it forks. Each child
-then sends its share from many threads and checks what it is told about it.
+The parent sends a task, and so has a connection, before it forks or spawns. Each
+child then sends its share from many threads and checks what it is told about it.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import traceback
@@ -51,12 +52,20 @@ class Share:
         (folder / f"{self.name}.json").write_text(text)
 
 
-def main(url: str, folder: Path, count: int) -> int:
+def main(url: str, folder: Path, count: int, how: str) -> int:
     """Send from the parent, then from its children; return how many of them failed."""
     app = make_app(url, Ledger(folder / "ledger"))
     parent = Share(app, "producer-parent")
     parent.send(1)
     parent.report(folder)
+    if how == "spawn":
+        spawn = multiprocessing.get_context("spawn").Process
+        spawned = [spawn(target=_open, args=(n, url, folder, count)) for n in range(PROCESSES)]
+        for child in spawned:
+            child.start()
+        for child in spawned:
+            child.join()
+        return sum(child.exitcode != 0 for child in spawned)
     children = [_fork(app, number, folder, count) for number in range(PROCESSES)]
     return sum(os.waitpid(pid, 0)[1] != 0 for pid in children)
 
@@ -67,10 +76,7 @@ def _fork(app: TaskQ, number: int, folder: Path, count: int) -> int:
         return pid
     code = 1
     try:
-        share = Share(app, f"producer-{number}")
-        with ThreadPoolExecutor(THREADS) as threads:
-            list(threads.map(share.send, range(count)))
-        share.report(folder)
+        _send(app, number, folder, count)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -78,5 +84,19 @@ def _fork(app: TaskQ, number: int, folder: Path, count: int) -> int:
         os._exit(code)
 
 
+def _open(number: int, url: str, folder: Path, count: int) -> None:
+    """Send in a process that has inherited nothing."""
+    app = make_app(url, Ledger(folder / "ledger"))
+    _send(app, number, folder, count)
+    app.close()
+
+
+def _send(app: TaskQ, number: int, folder: Path, count: int) -> None:
+    share = Share(app, f"producer-{number}")
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(share.send, range(count)))
+    share.report(folder)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

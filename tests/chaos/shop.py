@@ -7,9 +7,13 @@ import signal
 import time
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from taskq import TaskQ
 from taskq.app.request import Request, current_request
+from taskq.app.task import Task
 from taskq.plugins import Plugins
+from tests.chaos.business import Business, engine_of
 from tests.chaos.ledger import Ledger
 
 
@@ -42,6 +46,13 @@ def make_app(url: str, ledger: Ledger, *, plugins: Plugins | None = None, **sett
         with ledger.run(_request()):
             if fail:
                 raise DeliberateError
+
+    @app.task(name="sale", bind=True)
+    def sale(self: Task[..., Any], table: str) -> None:
+        business = Business(engine_of(url, os.getpid()), table)
+        with ledger.run(_request()), Session(business.engine) as session, self.complete(session):
+            business.add(session.connection(), _request().id)
+            time.sleep(0.002)
 
     return app
 

@@ -11,6 +11,7 @@ import pytest
 from taskq.app.signature import Signature
 from tests.chaos.conftest import OpenArena
 from tests.chaos.harness import Arena
+from tests.chaos.sizes import size_on
 from tests.waiting import until
 
 pytestmark = pytest.mark.chaos
@@ -29,7 +30,9 @@ def mixed_calls(arena: Arena, count: int) -> list[Signature[int]]:
 def test_no_task_is_lost_or_run_in_parallel_when_workers_are_killed(
     arena: Arena, full: bool
 ) -> None:
-    count, kills = (5000, 40) if full else (600, 6)
+    count, kills = size_on(
+        arena.url, full=full, small=(600, 6), part=(1500, 12), whole={"redis": (5000, 40)}
+    )
     ids = arena.send(mixed_calls(arena, count))
     arena.start_fleet(2, **FLEET)
     began = time.monotonic()
@@ -37,8 +40,7 @@ def test_no_task_is_lost_or_run_in_parallel_when_workers_are_killed(
     hits = strikes = 0
     while hits < kills:
         arena.await_finished(int(count * 0.9 * hits / kills))
-        victim = arena.workers[0]
-        hits += arena.strike(victim)
+        hits += arena.strike()
         strikes += 1
         arena.start(**FLEET)
     arena.await_results(ids, timeout=60)
@@ -51,15 +53,17 @@ def test_no_task_is_lost_or_run_in_parallel_when_workers_are_killed(
 
 
 def test_a_deploy_loses_nothing_and_runs_nothing_twice(arena: Arena, full: bool) -> None:
-    count, rounds = (3000, 20) if full else (500, 5)
+    count, rounds = size_on(
+        arena.url, full=full, small=(500, 5), part=(1200, 8), whole={"sqlite": (3000, 20)}
+    )
     ids = arena.send(mixed_calls(arena, count))
     arena.start_fleet(2, **FLEET)
 
     ends = []
     for number in range(rounds):
         arena.await_finished(int(count * 0.9 * number / rounds))
-        worker = arena.workers.pop(0)
-        worker.await_task()
+        worker = arena.await_busy()
+        arena.workers.remove(worker)
         asked = time.monotonic()
         worker.terminate()
         code = worker.await_end(GRACE + 2)

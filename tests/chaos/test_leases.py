@@ -77,9 +77,9 @@ def test_control_without_fencing_a_stale_conclusion_is_seen(arena: Arena) -> Non
 def test_control_with_an_early_ack_a_lost_task_is_seen(arena: Arena) -> None:
     ids = arena.send([arena.call("work", 0.2, False) for _ in range(20)])
     options: dict[str, Any] = {"fault": "early_ack", **FLEET}
-    worker = arena.start(**options).await_ready()
+    arena.start(**options).await_ready()
 
-    hit = arena.strike(worker)
+    hit = arena.strike()
     arena.start(**options)
     arena.await_results(ids, timeout=10)
 

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,31 +19,33 @@ from taskq.errors import EnqueueError
 from taskq.ids import new_id
 from tests.chaos.conftest import OpenArena
 from tests.chaos.harness import ROOT, Arena
-from tests.servers import RedisServer
+from tests.chaos.sizes import size_on
+from tests.servers import Server
+from tests.waiting import until
 
 pytestmark = pytest.mark.chaos
 
 PATIENCE = 0.5
 TIMES = 10
 FLEET: dict[str, Any] = {"concurrency": 4}
-StartRedis = Callable[..., RedisServer]
 
 
-def test_forked_producers_with_many_threads_lose_and_mix_up_nothing(
-    arena: Arena, full: bool
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_children_of_a_producer_with_many_threads_lose_and_mix_up_nothing(
+    arena: Arena, full: bool, how: str
 ) -> None:
-    share = 1000 if full else 128
+    share = size_on(arena.url, full=full, small=128, part=300, whole={"sqlite": 1000})
     arena.start_fleet(2, **FLEET)
     command = [sys.executable, "-m", "tests.chaos.producer", arena.url, str(arena.folder)]
     began = time.monotonic()
 
-    subprocess.run([*command, str(share)], cwd=ROOT, check=True, timeout=240)
+    subprocess.run([*command, str(share), how], cwd=ROOT, check=True, timeout=240)
     reports = [json.loads(path.read_text()) for path in arena.folder.glob("producer-*.json")]
     sent = {id: value for report in reports for id, value in report["sent"]}
     arena.await_results(list(sent), timeout=120)
 
     verdict = arena.verdict(list(sent))
-    print(f"\n{arena.app.broker_url.scheme}: {verdict}; {time.monotonic() - began:.1f} s")
+    print(f"\n{arena.app.broker_url.scheme}, {how}: {verdict}; {time.monotonic() - began:.1f} s")
     assert [report["wrong"] for report in reports] == [[]] * 5
     assert len(sent) == 4 * share + 1
     assert not verdict.breaches(), f"{verdict}\n{arena.logs()}"
@@ -96,20 +97,13 @@ class Attempts:
 
 
 @pytest.fixture
-def server(start_redis: StartRedis) -> RedisServer:
-    return start_redis(fsync="always")
-
-
-@pytest.fixture
-def attempts(server: RedisServer, open_arena: OpenArena) -> Attempts:
+def attempts(server: Server, open_arena: OpenArena) -> Attempts:
     attempts = Attempts(open_arena(server.url, enqueue_timeout=PATIENCE))
     attempts.run(times=1)
     return attempts
 
 
-def test_enqueue_says_in_time_that_its_server_is_down(
-    server: RedisServer, attempts: Attempts
-) -> None:
+def test_enqueue_says_in_time_that_its_server_is_down(server: Server, attempts: Attempts) -> None:
     server.kill()
     attempts.run()
     server.start()
@@ -118,9 +112,7 @@ def test_enqueue_says_in_time_that_its_server_is_down(
     attempts.verify()
 
 
-def test_enqueue_says_in_time_that_its_server_hangs(
-    server: RedisServer, attempts: Attempts
-) -> None:
+def test_enqueue_says_in_time_that_its_server_hangs(server: Server, attempts: Attempts) -> None:
     server.freeze()
     attempts.run()
     server.thaw()
@@ -129,16 +121,19 @@ def test_enqueue_says_in_time_that_its_server_hangs(
     attempts.verify()
 
 
-def test_enqueue_does_not_lie_while_its_server_restarts(
-    server: RedisServer, attempts: Attempts
-) -> None:
+def test_enqueue_does_not_lie_while_its_server_restarts(server: Server, attempts: Attempts) -> None:
     over = threading.Event()
 
     def bounce() -> None:
-        for _ in range(TIMES):
-            server.kill()
-            server.start()
-        over.set()
+        try:
+            for _ in range(TIMES):
+                before = len(attempts.accepted)
+                server.kill()
+                server.start()
+                # A slow machine is not to be hit again before it is over the last one.
+                until(lambda before=before: len(attempts.accepted) > before, "one is accepted")
+        finally:
+            over.set()
 
     bouncer = threading.Thread(target=bounce)
     bouncer.start()
@@ -146,7 +141,7 @@ def test_enqueue_does_not_lie_while_its_server_restarts(
         attempts.run()
     bouncer.join()
 
-    assert len(attempts.accepted) > TIMES
+    assert len(attempts.accepted) >= TIMES
     attempts.verify()
 
 

@@ -1,12 +1,5 @@
-from taskq.plugins import Plugins
-from taskq.testing.conformance import BrokerConformance, ResultsConformance
-
-TARGET = Plugins().target("memory://")
+from taskq.testing import BrokerConformance
 
 
-class TestMemoryBroker(BrokerConformance):
-    target = TARGET
-
-
-class TestMemoryResults(ResultsConformance):
-    target = TARGET
+class TestMemory(BrokerConformance):
+    target = "memory://"

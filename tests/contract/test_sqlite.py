@@ -1,15 +1,5 @@
-import tempfile
-
-from taskq.plugins import Plugins
-from taskq.testing.conformance import BrokerConformance, ResultsConformance
-
-FOLDER = tempfile.TemporaryDirectory(prefix="taskq-contract-")
-TARGET = Plugins().target(f"sqlite:///{FOLDER.name}/tasks.db")
+from taskq.testing import BrokerConformance
 
 
-class TestSqliteBroker(BrokerConformance):
-    target = TARGET
-
-
-class TestSqliteResults(ResultsConformance):
-    target = TARGET
+class TestSqlite(BrokerConformance):
+    target = "sqlite://"

@@ -1,63 +1,89 @@
 """Every block of README.md and docs/ runs, or says why not."""
 
+import contextlib
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.docs.pages import APART, EXECUTED, REDIS, ROOT, Block, Runner, blocks, pages
-from tests.servers import shared_redis
+from tests.ahead import Answers, begin, processes
+from tests.docs.pages import APART, EXECUTED, REDIS, ROOT, Runner, blocks, pages
+from tests.servers import find_redis, shared_redis
 
 SHOWN_ONLY = {"text", "ini", "toml", "yaml", "json", "sql"}
-DIRECTIVES = {"{generated}", "{eval-rst}", "{toctree}"}
+DIRECTIVES = {"{generated}", "{eval-rst}", "{literalinclude}", "{toctree}"}
 LANGUAGES = EXECUTED | SHOWN_ONLY | DIRECTIVES
 BLOCKS = {str(path.relative_to(ROOT)): blocks(path) for path in pages()}
+AT_ONCE = 2
 RUN = {page: found for page, found in BLOCKS.items() if any(block.runs for block in found)}
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """Work in an empty folder, from which modules can be imported meanwhile."""
     known = set(sys.modules)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TASKQ_")]:
-        monkeypatch.delenv(name)
-    yield tmp_path
-    for name in set(sys.modules) - known:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+    with tempfile.TemporaryDirectory(prefix="taskq-docs-") as name, contextlib.chdir(name):
+        sys.path.insert(0, name)
+        try:
+            yield Path(name)
+        finally:
+            sys.path.remove(name)
+            for module in set(sys.modules) - known:
+                if str(getattr(sys.modules[module], "__file__", "")).startswith(name):
+                    del sys.modules[module]
 
 
-@pytest.fixture
-def redis_url() -> Iterator[str]:
-    server, namespace = shared_redis(), f"docs-{uuid.uuid4().hex}"
+@contextlib.contextmanager
+def own_namespace(server: str) -> Iterator[str]:
+    """Lend the URL of an empty namespace."""
+    namespace = f"docs-{uuid.uuid4().hex}"
     yield f"{server}?namespace={namespace}"
     with redis.Redis.from_url(server) as client:
         for key in client.scan_iter(f"{{taskq:{namespace}}}:*"):
             client.delete(key)
 
 
-def _needs_redis(found: list[Block]) -> bool:
-    return any(block.runs and REDIS.search(block.text) for block in found)
+def run(page: str, server: str | None) -> list[str]:
+    """Run the blocks of a page; return the complaints. `server` is a Redis server, or None."""
+    for name in [name for name in os.environ if name.startswith("TASKQ_")]:
+        del os.environ[name]
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(own_folder())
+        url = stack.enter_context(own_namespace(server)) if server and _needs_redis(page) else ""
+        runner = Runner(folder, url)
+        try:
+            for block in RUN[page]:
+                if block.runs:
+                    runner.run(block)
+        finally:
+            complaints = runner.close()
+    return complaints
+
+
+def _needs_redis(page: str) -> bool:
+    return any(block.runs and REDIS.search(block.text) for block in RUN[page])
+
+
+@pytest.fixture(scope="module")
+def found(request: pytest.FixtureRequest) -> Iterator[Answers[str, list[str]]]:
+    """Return the complaints of each page: much of the time it waits for its workers."""
+    server = find_redis() if any(map(_needs_redis, RUN)) else None
+    with processes(AT_ONCE) as pool:
+        yield begin(pool, request, "page", partial(run, server=server))
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_the_blocks_of_a_page_do_what_it_says(
-    page: str, request: pytest.FixtureRequest, folder: Path
-) -> None:
-    url = request.getfixturevalue("redis_url") if _needs_redis(RUN[page]) else ""
-    runner = Runner(folder, url)
+def test_the_blocks_of_a_page_do_what_it_says(page: str, found: Answers[str, list[str]]) -> None:
+    if _needs_redis(page):
+        shared_redis()
 
-    try:
-        for block in RUN[page]:
-            if block.runs:
-                runner.run(block)
-    finally:
-        complaints = runner.close()
+    complaints = found[page].result()
 
     assert not complaints
 

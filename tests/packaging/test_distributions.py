@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import taskq
+import taskq_amqp
 import taskq_redis
 import taskq_sql
 
 ROOT = Path(__file__).parents[2]
-MEMBERS = ("taskq", "taskq_redis", "taskq_sql")
+MEMBERS = ("taskq", "taskq_amqp", "taskq_redis", "taskq_sql")
 MODULES = [path for member in MEMBERS for path in sorted((ROOT / member).rglob("*.py"))]
 
 
@@ -32,7 +33,8 @@ def name_of(requirement: str) -> str:
 def test_all_versions_are_one() -> None:
     versions = {project(member)["version"] for member in MEMBERS} | {project(".")["version"]}
 
-    assert versions == {taskq.__version__, taskq_redis.__version__, taskq_sql.__version__}
+    packages = (taskq, taskq_amqp, taskq_redis, taskq_sql)
+    assert versions == {package.__version__ for package in packages}
     assert len(versions) == 1
 
 
@@ -56,11 +58,15 @@ def test_the_bundle_has_the_scripts_and_entry_points_of_its_members() -> None:
 def test_every_extra_of_the_core_names_a_member_or_the_kit() -> None:
     extras = project("taskq")["optional-dependencies"]
 
-    assert set(extras) == {"redis", "sql", "testing"}
-    assert [name_of(line) for line in extras["redis"] + extras["sql"]] == [
-        "taskq-redis",
-        "taskq-sql",
-    ]
+    brought = {name: [name_of(line) for line in lines] for name, lines in extras.items()}
+    assert brought.pop("testing") == ["hypothesis", "pytest"]
+    assert brought == {
+        "amqp": ["taskq-amqp"],
+        "redis": ["taskq-redis"],
+        "sql": ["taskq-sql"],
+        "postgresql": ["taskq-sql"],
+        "mysql": ["taskq-sql"],
+    }
 
 
 def test_the_public_names_are_these() -> None:

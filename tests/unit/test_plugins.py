@@ -32,6 +32,24 @@ class Post:
         return MemoryBroker(MemoryServer(clock)) if url.scheme in self.info.schemes else None
 
 
+class Careless(Post):
+    """Forgot a comma."""
+
+    def __init__(self, schemes: Any) -> None:
+        super().__init__()
+        self.info = PluginInfo("post", "1", schemes)
+
+
+class Unmarked:
+    """Forgot to mark its hooks."""
+
+    def taskq_plugin(self) -> PluginInfo:
+        return PluginInfo("post", "1", ("post",))
+
+    def taskq_open_broker(self, url: Url, clock: Clock) -> Broker | None:
+        return MemoryBroker(MemoryServer(clock))
+
+
 class Misspelled(Post):
     @hookimpl
     def taskq_open_brokr(self, url: Url) -> None:
@@ -71,7 +89,8 @@ def test_a_plugin_opens_the_urls_it_declared() -> None:
         (Post("memory"), "both handle memory://"),
         (Misspelled("post"), "taskq_open_brokr"),
         (Misdeclared("post"), "adress"),
-        (object(), "no taskq_plugin hook"),
+        (object(), "no taskq_plugin hook.*names the module that has the hooks"),
+        (Careless("post"), r"post 1 has text for schemes; make it a tuple: schemes=\('post',\)"),
     ],
 )
 def test_a_plugin_that_does_not_fit_is_refused_and_leaves_nothing(plugin: Any, reason: str) -> None:
@@ -130,6 +149,35 @@ def test_a_broken_plugin_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(plugins.open_broker("post://h"), MemoryBroker)
 
 
+def test_what_was_left_out_is_told_by_the_error_that_comes_of_it_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    installed(monkeypatch, aaa=None)
+    plugins = Plugins()
+
+    with pytest.raises(UnknownScheme, match="aaa was left out: AttributeError"):
+        plugins.open_broker("post://h")
+
+    plugins.load()
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("way", ["load", "open_broker"])
+def test_what_was_left_out_is_logged_once_where_no_error_tells(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    installed(monkeypatch, aaa=None, bbb=Post("post"))
+    plugins = Plugins()
+
+    if way == "open_broker":
+        plugins.open_broker("post://h")
+    plugins.load()
+    plugins.load()
+
+    (told,) = caplog.messages
+    assert told.startswith("plugin aaa was left out: AttributeError")
+
+
 def test_two_applications_share_no_memory() -> None:
     first, second = Plugins(), Plugins()
 
@@ -158,5 +206,13 @@ def test_a_plugin_without_results_or_target_says_so() -> None:
 
     with pytest.raises(UnknownScheme, match="keeps no results"):
         plugins.open_results("post://h")
-    with pytest.raises(UnknownScheme, match="no target"):
+    with pytest.raises(UnknownScheme, match=r"no target.*; implement taskq_target"):
         plugins.target("post://h")
+
+
+def test_a_plugin_that_opens_nothing_is_told_why_that_may_be() -> None:
+    plugins = Plugins()
+    plugins.register(Unmarked())
+
+    with pytest.raises(UnknownScheme, match="does its taskq_open_broker have @hookimpl, and"):
+        plugins.open_broker("post://h")

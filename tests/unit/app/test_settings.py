@@ -150,7 +150,7 @@ def test_without_a_url_and_without_sql_the_error_shows_both_cures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(Plugins, "load", Plugins.known)
+    monkeypatch.setattr(Plugins, "_load", lambda _: None)
 
     with pytest.raises(UnknownScheme, match=r"TASKQ_BROKER_URL.*pip install") as caught:
         _ = TaskQ("shop").broker

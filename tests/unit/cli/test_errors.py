@@ -18,7 +18,8 @@ def test_a_scheme_nobody_handles_is_told_with_what_is_installed(run: Run) -> Non
     result = run("-b", f"carrier://user:{PASSWORD}@pigeon", "status")
 
     assert result.exit_code == 2
-    assert "no plugin handles carrier:// URLs; installed are: memory" in result.stderr
+    assert "no plugin handles carrier:// URLs" in result.stderr
+    assert "installed are: amqp, amqps, mariadb, memory" in result.stderr
     assert PASSWORD not in result.output
 
 

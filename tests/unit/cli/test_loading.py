@@ -85,7 +85,7 @@ def test_several_applications_are_named(module: Module, run: Run) -> None:
     result = run("-A", name, "status")
 
     assert result.exit_code == 2
-    assert f"-A {name}:mail, -A {name}:web" in result.stderr
+    assert f"{name}:mail, {name}:web" in result.stderr
     assert run("-A", f"{name}:web", "status").exit_code == 0
 
 

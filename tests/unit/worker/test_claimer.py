@@ -194,7 +194,9 @@ def test_what_waited_for_a_second_is_given_back() -> None:
     desk = Desk(1, idle=0)
     old = delivery(1)
     now = time.monotonic()
-    desk.shelf.add([Held(old, now - 1.1, now + 30), Held(delivery(2), now, now + 30)])
+    waiting = [Held(old, now - 1.1, now + 30), Held(delivery(2), now, now + 30)]
+    desk.shelf.record(waiting)
+    desk.shelf.add(waiting)
 
     desk.claimer.run_once()
 

@@ -37,6 +37,7 @@ def started(bench: Bench, *, left: float, id: str = "m") -> tuple[Held, Request]
     (delivery,) = bench.claim()
     now = time.monotonic()
     held = Held(delivery, now, now + left)
+    bench.shelf.record([held])
     bench.shelf.add([held])
     assert bench.shelf.take() is held
     request = Request(id=id, task="t")
