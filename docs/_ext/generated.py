@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import click
+import conformance_page
 import msgspec
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -29,13 +30,21 @@ from taskq.cli.main import cli
 from taskq.contract import broker as broker_contract
 from taskq.contract.capabilities import Capabilities
 from taskq.contract.laws import BROKER_LAWS, RESULT_LAWS
+from taskq.testing import report
 from taskq.worker.options import WorkerOptions
+from taskq_sql.statements import Statements
+from taskq_sql.statements.mysql import MYSQL
+from taskq_sql.statements.postgresql import POSTGRESQL
+from taskq_sql.statements.sqlite import SQLITE
 
 BACKENDS: Final = (
     ("memory", "taskq.memory.broker:MemoryBroker"),
-    ("SQLite", "taskq_sql.broker:SqlBroker"),
+    ("SQL", "taskq_sql.broker:SqlBroker"),
     ("Redis", "taskq_redis.broker:RedisBroker"),
+    ("RabbitMQ", "taskq_amqp.broker:AmqpBroker"),
 )
+SPOKEN: Final = {"SQLite": SQLITE, "PostgreSQL": POSTGRESQL, "MariaDB and MySQL": MYSQL}
+REPORT: Final = ("Report", "Backend", "Facts", "Finding", "Part", "Failure")
 BOUNDS: Final = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -100,6 +109,16 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return field.default
 
 
+def keys() -> str:
+    """Return the keys of the conformance report, object by object."""
+    parts: list[str] = []
+    for cls in (getattr(report, name) for name in REPORT):
+        text = meanings(cls)
+        rows = [(f"`{name}`", spell(hint), text[name]) for name, hint in _hints(cls).items()]
+        parts += [f"### {cls.__name__}", cls.__doc__, table(("Key", "Type", "Meaning"), rows)]
+    return "\n\n".join(parts)
+
+
 def options_table(cls: Any) -> str:
     """Return the keys of a TypedDict: name, type, meaning."""
     text = meanings(cls)
@@ -154,6 +173,18 @@ def diagram(module: types.ModuleType) -> str:
     return "```text\n" + textwrap.dedent("\n".join(lines[:end])).rstrip() + "\n```"
 
 
+def sentences() -> str:
+    """Return what each database is told, sentence by sentence."""
+    text = meanings(Statements)
+    parts: list[str] = []
+    for name in text:
+        parts += [f"## {name}", text[name]]
+        for title, spoken in SPOKEN.items():
+            if sentence := inspect.cleandoc(getattr(spoken, name)):
+                parts.append(f"{title}:\n\n```sql\n{sentence}\n```")
+    return "\n\n".join(parts)
+
+
 def commands() -> str:
     """Return the help of every command, as the terminal shows it."""
     return "\n\n".join(_command(cli, "taskq", 2))
@@ -179,9 +210,12 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "result-laws": lambda: laws_table(RESULT_LAWS),
     "capabilities": capabilities_table,
     "environment": environment_table,
+    "sql": sentences,
     "states": lambda: diagram(broker_contract),
     "worker-services": lambda: diagram(importlib.import_module("taskq.worker")),
     "commands": commands,
+    "conformance": lambda: conformance_page.results(table),
+    "conformance-keys": keys,
 }
 
 
@@ -191,6 +225,8 @@ class Generated(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        if self.arguments[0] == "conformance":
+            self.env.note_dependency(conformance_page.place())
         return self.parse_text_to_nodes(PARTS[self.arguments[0]](), allow_section_headings=True)
 
 
