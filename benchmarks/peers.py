@@ -98,6 +98,7 @@ class Celery(Contender):
             task_acks_late=True,
             task_ignore_result=True,
             worker_hijack_root_logger=False,
+            worker_redirect_stdouts=False,
         )
 
         @self.app.task(name="add")
@@ -240,7 +241,7 @@ class PgQueuer100(PgQueuer):
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "dramatiq": ("dramatiq[redis,rabbitmq]==2.2.1",),
-    "celery": ("celery==5.6.0",),
+    "celery": ("celery==5.7.0",),
     "huey": ("huey==3.5.4",),
     "pgqueuer": ("pgqueuer==1.6.0", "asyncpg==0.32.0", "uvloop==0.23.0"),
 }

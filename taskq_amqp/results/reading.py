@@ -105,6 +105,9 @@ class Reading:
         Raises:
             BrokerError: the server did not answer.
         """
+        with self._lock:
+            if not certain and self._known(ids):
+                return self._find(ids)
         self._feed.begin(urgent=True)
         try:
             failed, pause = 0, MOMENT
@@ -144,6 +147,11 @@ class Reading:
             self._search(self._shards[number], group, deadline)
         with self._lock:
             return self._find(ids)
+
+    def _known(self, ids: Iterable[str]) -> bool:
+        """Say whether what is not known of ids is not there, but for what is under way."""
+        shards = {id: self._shards[shard_of(id)] for id in ids}
+        return all(shard.attached and _knows(shard, [id]) for id, shard in shards.items())
 
     def _find(self, ids: Iterable[str]) -> dict[str, Entry]:
         found = {id: self._shards[shard_of(id)].tail.find(id) for id in ids}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +25,10 @@ from taskq.testing.runner import StoreLaws
 from taskq.url import Url
 from taskq_amqp import preparation
 from taskq_amqp.options import Options
+from taskq_amqp.preparation import ARGUMENTS
 from taskq_amqp.results import feed, history
 from taskq_amqp.results.store import AmqpResults
-from taskq_amqp.results.streams import Entry, pack, shard_of, stored, stream_of
+from taskq_amqp.results.streams import SHARDS, Entry, pack, shard_of, stored, stream_of
 from taskq_amqp.results.tail import Block, Tail
 from taskq_amqp.transport.connection import Connection
 from taskq_amqp.transport.publisher import Parcel, Publisher
@@ -471,6 +473,33 @@ def test_close_ends_a_wait(place: Place) -> None:
 
         with pytest.raises(Closed):
             answer.result(10)
+
+
+def test_what_is_stored_while_reading_begins_is_not_passed_over(url: str) -> None:
+    for _ in range(10):
+        place = Place(url)
+        deadline = time.monotonic() + 30
+        names = [stream_of(place.namespace, shard) for shard in range(SHARDS)]
+        place.call(*(spec.Queue.Declare(0, n, durable=True, arguments=ARGUMENTS) for n in names))
+        connection = Connection(Options.of(place.target.url), "somebody", deadline)
+        channel = connection.channel(deadline)
+        channel.call(spec.Confirm.Select(), deadline=deadline)
+        publisher = Publisher(channel)
+        reader = place.open()
+        reader.fetch([])
+        missed = []
+        for shard, stream in enumerate(names):
+            [id] = ids_in(shard, 1)
+            body = pack([stored(record(id), round(time.time() * MICROSECONDS))])
+            with ThreadPoolExecutor() as pool:
+                found = pool.submit(reader.wait, [id], timeout=2.0)
+                time.sleep(random.uniform(0, 0.005))
+                publisher.publish([Parcel("", stream, body)], deadline).check()
+                missed += [] if found.result() else [stream]
+        connection.close()
+        place.target.end()
+
+        assert not missed
 
 
 def test_a_wait_of_many_for_nothing_ends_in_time(place: Place) -> None:
