@@ -173,8 +173,12 @@ class Leases:
             done = [tag for tag, f in zip(tags, report.fates, strict=True) if f is Fate.SENT]
             channel.acknowledge(done, deadline)
             report.check()
-            channel.call(spec.Queue.Delete(0, name, if_empty=True), deadline=deadline)
-            self._catalog.owners.discard(owner)
+            if len(done) == len(events) >= found.message_count:
+                # RabbitMQ ends the connection of who would delete a quorum queue if it is
+                # empty. A copy that came since is one of a message that its holder has not
+                # acknowledged: that only happens when the copy is delivered to him.
+                channel.call(spec.Queue.Delete(0, name), deadline=deadline)
+                self._catalog.owners.discard(owner)
         except ServerRefused as error:
             # Gone already, or somebody else is at it.
             if refused_as_missing(error):

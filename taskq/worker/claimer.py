@@ -58,6 +58,8 @@ class Claimer(Service):
         self._idle_wait = min(IDLE_WAIT, self._lease / 6)
         self._conclude = conclude
         self._careful_until = 0.0
+        self._most = LARGEST_CLAIM
+        """How many to claim at most: few, as long as nearly all have a loss."""
         self.progress = self.pace.now()
         """When the loop last came round; the worker watches it."""
 
@@ -75,7 +77,7 @@ class Claimer(Service):
         idle = self._shelf.room > 0
         deliveries = self._broker.reserve(
             self._queues,
-            limit=min(wanted, LARGEST_CLAIM),
+            limit=min(wanted, self._most),
             lease=self._lease,
             wait=self.pace.wait(self._idle_wait) if idle else 0.0,
         )
@@ -111,8 +113,12 @@ class Claimer(Service):
         self._shelf.record(batch)
         if suspects := [held for held in batch if held.delivery.losses]:
             batch = [held for held in batch if not held.delivery.losses]
+            found = len(suspects)
             suspects = self._admit(suspects, now, on_trial)
+            self._limit(found, len(suspects), len(batch))
             now = self.pace.now()
+        else:
+            self._most = LARGEST_CLAIM
         if self.stopping.is_set() or now >= until:
             # Slots are about to end, or would not start it because its lease may be over.
             self._return(suspects + batch)
@@ -139,6 +145,18 @@ class Claimer(Service):
             else:
                 self._shelf.forget([held.delivery for held in rest])
         return admitted
+
+    def _limit(self, found: int, admitted: int, others: int) -> None:
+        """Choose how many to claim next, after a claim that brought messages with a loss.
+
+        After an outage there may be thousands of them at the head of a queue. If each
+        claim took hundreds to start one, giving back the rest would be all the work.
+        But behind those that must wait for a trial to end there may be others.
+        """
+        if admitted and found > admitted:
+            self._most = 1
+        elif not admitted and not others:
+            self._most = min(2 * self._most, LARGEST_CLAIM)
 
     def _on_trial(self, now: float) -> bool:
         """Say whether a message with a loss has not yet run for long."""

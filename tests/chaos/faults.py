@@ -18,6 +18,7 @@ from taskq.contract.delivery import Delivery
 from taskq.contract.settlement import Ack, Dead, Settlement
 from taskq.plugins import Plugins
 from taskq.url import Url
+from tests.chaos import renewing
 
 
 class Faulty:
@@ -84,7 +85,7 @@ class Uncounted(Faulty):
 
 
 class FaultyPlugins(Plugins):
-    """Opens brokers with a fault: `unfenced`, `early_ack` or `uncounted`."""
+    """Opens brokers with a fault: `unfenced`, `early_ack`, `uncounted`, or `renew: STEP`."""
 
     def __init__(self, fault: str, folder: Path) -> None:
         super().__init__()
@@ -101,6 +102,9 @@ class FaultyPlugins(Plugins):
                 faulty = EarlyAck(inner, self._folder, Url.parse(url))
             case "uncounted":
                 faulty = Uncounted(inner, self._folder)
+            case str() as fault if fault.startswith(renewing.PREFIX):
+                renewing.die_at(fault.removeprefix(renewing.PREFIX))
+                return inner
             case _:
                 raise ValueError(f"no fault is called {self._fault!r}")
         return cast("Broker", faulty)

@@ -35,6 +35,11 @@ def test_children_of_a_producer_with_many_threads_lose_and_mix_up_nothing(
     arena: Arena, full: bool, how: str
 ) -> None:
     share = size_on(arena.url, full=full, small=128, part=300, whole={"sqlite": 1000})
+    send_from_children(arena, share, how)
+
+
+def send_from_children(arena: Arena, share: int, how: str) -> None:
+    """Let a producer and its children send; hold them and the broker to what they say."""
     arena.start_fleet(2, **FLEET)
     command = [sys.executable, "-m", "tests.chaos.producer", arena.url, str(arena.folder)]
     began = time.monotonic()

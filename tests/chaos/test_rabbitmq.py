@@ -14,6 +14,7 @@ from taskq.ids import new_id
 from tests.chaos.conftest import OpenArena
 from tests.chaos.harness import Arena
 from tests.chaos.test_kills import mixed_calls
+from tests.chaos.test_producers import send_from_children
 from tests.chaos.test_servers import ROUND
 from tests.rabbitmq_servers import RabbitmqServer
 from tests.waiting import until
@@ -82,6 +83,13 @@ def test_no_task_is_lost_or_run_in_parallel_when_workers_are_killed(
     assert not verdict.lost, f"{verdict}\n{arena.dead()}\n{arena.logs()}"
     assert not verdict.parallel, f"{verdict}\n{arena.logs()}"
     assert not verdict.stale, f"{verdict}\n{arena.logs()}"
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_children_of_a_producer_with_many_threads_lose_and_mix_up_nothing(
+    arena: Arena, full: bool, how: str
+) -> None:
+    send_from_children(arena, 300 if full else 128, how)
 
 
 @pytest.mark.parametrize(

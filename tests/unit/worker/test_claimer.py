@@ -171,6 +171,20 @@ def test_more_losses_than_free_slots_are_turned_away() -> None:
     desk.close()
 
 
+def test_as_long_as_nearly_all_have_a_loss_only_as_many_are_claimed_as_may_start() -> None:
+    desk = Desk(8, idle=8)
+    lost = [delivery(n, losses=1) for n in range(20)]
+    # The first claim starts one; it is on trial, and the next ones look past what must wait.
+    desk.source.batches = [lost[:8], lost[8:9], lost[9:11], [delivery("x")], []]
+    for _ in range(5):
+        desk.claimer.run_once()
+        eventually(lambda: not desk.shelf.waiting)
+
+    assert [asked["limit"] for asked in desk.source.asked] == [8, 1, 2, 4, 6]
+    assert [held.delivery.id for held in desk.taken] == ["0", "x"]
+    desk.close()
+
+
 def test_after_that_only_free_slots_are_claimed_for_until_it_may_have_come_again(
     busy: Desk,
 ) -> None:
